@@ -4,7 +4,6 @@ Axes: B rows, N new tokens, V vocabulary entries.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import Partial
 
-from jaxlab.lm.sampling import SamplingConfig, check_row_keys, mark_seen, sample, stop_tokens
+from jaxlab.lm.sampling import (
+    UNFILTERED,
+    SamplingConfig,
+    check_row_keys,
+    mark_seen,
+    sample,
+    stop_tokens,
+)
 
 StepFn = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 
@@ -57,7 +63,7 @@ def decode(
     carry: Any,
     *,
     max_new_tokens: int,
-    sampling: SamplingConfig = SamplingConfig(),
+    sampling: SamplingConfig = UNFILTERED,
     eos_ids: int | Iterable[int] = (),
     pad_id: int = 0,
     start: int | jax.Array = 0,
@@ -137,9 +143,7 @@ def start_progress(
         seen = jnp.zeros(logits.shape, bool)
     width = max((len(stop) for stop in stops), default=1)
     batch_size = logits.shape[0]
-    return Progress(
-        jnp.zeros(batch_size, bool), jnp.full((batch_size, width), -1, jnp.int32), seen
-    )
+    return Progress(jnp.zeros(batch_size, bool), jnp.full((batch_size, width), -1, jnp.int32), seen)
 
 
 def decode_on(
@@ -183,9 +187,7 @@ def decode_on(
         result = GenerateResult(
             tokens=result.tokens.at[:, t].set(tokens),
             lengths=result.lengths + running,
-            logprobs=result.logprobs.at[:, t].set(
-                jnp.where(running, _log_prob(logits, drawn), 0)
-            ),
+            logprobs=result.logprobs.at[:, t].set(jnp.where(running, _log_prob(logits, drawn), 0)),
             sample_logprobs=result.sample_logprobs.at[:, t].set(
                 jnp.where(running, _log_prob(processed, drawn), 0)
             ),
@@ -199,14 +201,10 @@ def decode_on(
     return lax.while_loop(unfinished, step, state)
 
 
-_compiled_decode_on = partial(
-    jax.jit, static_argnames=("max_new_tokens", "sampling", "stops")
-)(decode_on)
+_compiled_decode_on = jax.jit(decode_on, static_argnames=("max_new_tokens", "sampling", "stops"))
 
 
-def _advance(
-    progress: Progress, tokens: jax.Array, stops: tuple[tuple[int, ...], ...]
-) -> Progress:
+def _advance(progress: Progress, tokens: jax.Array, stops: tuple[tuple[int, ...], ...]) -> Progress:
     """Progress after `tokens` [B]."""
     recent = jnp.concatenate([progress.recent[:, 1:], tokens[:, None]], axis=1)
     ended = progress.ended

@@ -44,6 +44,9 @@ class SamplingConfig:
         check(self.repetition_penalty > 0, "repetition_penalty", "use a positive number; 1 is off")
 
 
+UNFILTERED = SamplingConfig()
+
+
 def process_logits(
     logits: jax.Array, sampling: SamplingConfig, *, seen: jax.Array | None = None
 ) -> jax.Array:

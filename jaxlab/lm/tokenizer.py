@@ -76,9 +76,7 @@ class Tokenizer:
         """
         if side not in ("left", "right"):
             raise ValueError(f'side={side!r}: use "left" (to generate) or "right"')
-        encodings = self._backend.encode_batch(
-            list(texts), add_special_tokens=add_special_tokens
-        )
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         rows = [encoding.ids for encoding in encodings]
         longest = max(map(len, rows), default=0)
         length = longest if length is None else length
@@ -113,12 +111,16 @@ class Tokenizer:
             )
         specials = {name: self._special(name) or "" for name in _SPECIAL_NAMES}
         try:
-            return _template_environment().from_string(template).render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                tools=None,
-                documents=None,
-                **specials,
+            return (
+                _template_environment()
+                .from_string(template)
+                .render(
+                    messages=messages,
+                    add_generation_prompt=add_generation_prompt,
+                    tools=None,
+                    documents=None,
+                    **specials,
+                )
             )
         except jinja2.TemplateError as error:
             raise ValueError(f"chat template: {error}") from error
@@ -158,7 +160,9 @@ def load_tokenizer(path: str | PathLike) -> Tokenizer:
 
     folder = Path(path)
     config = _read_json(folder / "special_tokens_map.json")
-    config |= {k: v for k, v in _read_json(folder / "tokenizer_config.json").items() if v is not None}
+    config |= {
+        k: v for k, v in _read_json(folder / "tokenizer_config.json").items() if v is not None
+    }
     template = folder / "chat_template.jinja"
     if template.is_file():
         config["chat_template"] = template.read_text(encoding="utf-8")
