@@ -1,4 +1,4 @@
-"""Text for training: files to documents, documents to tokens, tokens to packed rows, rows to batches.
+"""Text for training: files to documents, to tokens, to packed rows, to batches.
 
 Axes: R packed rows, T tokens of a row, B rows of a batch. NumPy on the host throughout.
 """
@@ -130,7 +130,7 @@ class Batches:
         )
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """The batch of `step` (from 0): the arrays' rows [B, ...], and `row` [B] int32, 0 to B-1."""
+        """Rows [B, ...] of the batch of `step` (from 0), and their numbers `row` [B] int32."""
         positions = step * self.batch_size + np.arange(self.batch_size)
         chosen = np.array([self._order(p // self.num_rows)[p % self.num_rows] for p in positions])
         batch = {name: array[chosen] for name, array in self.rows.items()}

@@ -72,7 +72,7 @@ class _Pen:
         self.say(f"then {self.hero} and {self.friend} met {self.place}.")
 
     def count(self):
-        first, second = self.pick(range(1, 6)), self.pick(range(1, 5))
+        first, second = self.pick(range(2, 6)), self.pick(range(1, 5))
         animals = self.pick(_ANIMALS)
         self.say(
             f"{self.hero} saw {_NUMBERS[first]} {animals}, and {self.friend} saw "
