@@ -65,12 +65,18 @@ def encode_document(tokenizer: Tokenizer, document: str | Conversation) -> Docum
     """
     if not isinstance(document, str):
         return _encode_conversation(tokenizer, document)
-    ids = tokenizer.encode(document)
-    if tokenizer.bos_id not in (None, tokenizer.eos_id, *ids[:1]):
-        ids = [tokenizer.bos_id, *ids]
+    ids = encode_prompt(tokenizer, document)
     if tokenizer.eos_id not in (None, *ids[-1:]):
         ids = [*ids, tokenizer.eos_id]
     return Document(np.array(ids, np.int32), np.ones(len(ids), bool))
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Tokens of a text that goes on: begin-of-text (unless it is end-of-text too), the tokens."""
+    ids = tokenizer.encode(text)
+    if tokenizer.bos_id in (None, tokenizer.eos_id, *ids[:1]):
+        return ids
+    return [tokenizer.bos_id, *ids]
 
 
 def pack(documents: Iterable[Document], length: int, *, pad_id: int = 0) -> dict[str, np.ndarray]:
@@ -104,6 +110,24 @@ def pack(documents: Iterable[Document], length: int, *, pad_id: int = 0) -> dict
         "segment_ids": segment_ids.astype(np.int32),
         "loss_mask": rows(loss_mask, False),
     }
+
+
+def pad_documents(
+    documents: Sequence[Document], length: int, *, pad_id: int = 0
+) -> dict[str, np.ndarray]:
+    """One document per row, padded on the right to `length` tokens or cut there.
+
+    Returns:
+        A dict of arrays [R, T]: `tokens` int32, `attention_mask` bool, `loss_mask` bool.
+    """
+    shape = (len(documents), length)
+    tokens = np.full(shape, pad_id, np.int32)
+    attention_mask, loss_mask = np.zeros(shape, bool), np.zeros(shape, bool)
+    for row, (ids, learned) in enumerate(documents):
+        size = min(len(ids), length)
+        tokens[row, :size], loss_mask[row, :size] = ids[:size], learned[:size]
+        attention_mask[row, :size] = True
+    return {"tokens": tokens, "attention_mask": attention_mask, "loss_mask": loss_mask}
 
 
 class Batches:
