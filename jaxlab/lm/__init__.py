@@ -8,6 +8,8 @@ loss, weight = lm.next_token_loss(params, cfg, {"tokens": tokens})
 
 from jaxlab.lm.cache import KVCache, extend, init_cache, resize_cache, take_rows
 from jaxlab.lm.config import LMConfig, RopeScaling
+from jaxlab.lm.hf_checkpoint import load_hf, save_hf
+from jaxlab.lm.hf_config import config_from_hf, config_to_hf
 from jaxlab.lm.lora import Lora, init_lora, merge_lora
 from jaxlab.lm.losses import (
     next_token_loss,
@@ -24,6 +26,8 @@ __all__ = [
     "LMOutput",
     "Lora",
     "RopeScaling",
+    "config_from_hf",
+    "config_to_hf",
     "count_params",
     "extend",
     "flops_per_token",
@@ -31,10 +35,12 @@ __all__ = [
     "init_cache",
     "init_lora",
     "init_params",
+    "load_hf",
     "make_apply_fn",
     "merge_lora",
     "next_token_loss",
     "resize_cache",
+    "save_hf",
     "sequence_log_probs",
     "sequence_scores",
     "summary",
