@@ -196,5 +196,6 @@ def _encode_conversation(tokenizer: Tokenizer, messages: Conversation) -> Docume
             )
         spans.append((len(before), len(after)))
     ids, offsets = tokenizer.encode_with_offsets(text, add_special_tokens=False)
-    learned = [any(a <= start < b for a, b in spans) for start, _ in offsets]
+    # A token may begin with the space before the answer: what overlaps a span is learned.
+    learned = [any(start < b and a < end for a, b in spans) for start, end in offsets]
     return Document(np.array(ids, np.int32), np.array(learned, bool))
