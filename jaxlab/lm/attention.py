@@ -4,9 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 # Finite, so that a row that sees nothing gives a uniform softmax instead of NaN.
 MASKED = -1e30
+
+_MAX_BLOCKS = 8
+_MIN_BLOCK = 64
 
 
 def attend(
@@ -18,17 +22,66 @@ def attend(
     head h // (H / K). Logits and softmax are float32. Returns (output [B, T, H d],
     probabilities [B, H, T, S] in the dtype of v).
     """
+    B, T, H, _ = q.shape
+    out, weights, total = _attend_heads(*_by_head(q, k, v), visible)
+    probs = (weights / total).astype(v.dtype).reshape(B, H, T, -1)
+    return _by_token(out, B, T), probs
+
+
+def attend_causal(q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array) -> jax.Array:
+    """The output of `attend` where no query sees a later key (T = S, visible is triangular).
+
+    Works through blocks of queries and leaves out the keys that a block cannot see, which halves
+    the arithmetic of long sequences.
+    """
+    B, T = q.shape[:2]
+    q, k, v = _by_head(q, k, v)
+    q, k, v = (checkpoint_name(x, name) for x, name in ((q, "q"), (k, "k"), (v, "v")))
+    size = max(_MIN_BLOCK, -(-T // _MAX_BLOCKS))
+    blocks = []
+    for start in range(0, T, size):
+        stop = min(start + size, T)
+        out, _, _ = _attend_heads(
+            q[..., start:stop, :], k[..., :stop], v[..., :stop], visible[:, start:stop, :stop]
+        )
+        blocks.append(out)
+    out = jnp.concatenate(blocks, axis=3)
+    return checkpoint_name(_by_token(out, B, T), "attended")
+
+
+def _by_head(q, k, v):
+    """q [B, K, G, T, d] and k, v [B, K, d, S]: every product of both passes on adjacent axes.
+
+    On CPU this layout makes forward and backward pass together 1.9x as fast as [B, K, S, d],
+    whose gradients contract over a leading axis.
+    """
     B, T, H, d = q.shape
-    S, K = k.shape[1:3]
-    G = H // K
-    # One batched product per group of heads: [G T, d] against [S, d]. On CPU this is 1.2x an
-    # einsum over the axes where they lie.
-    q = q.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, d)
-    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    logits = jnp.einsum("bkqd,bksd->bkqs", q, k, preferred_element_type=jnp.float32)
-    logits = logits.reshape(B, K, G, T, S) / math.sqrt(d)
+    K = k.shape[2]
+    q = q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4)
+    return q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
+
+
+def _by_token(out, B, T):
+    return out.transpose(0, 3, 1, 2, 4).reshape(B, T, -1)
+
+
+def _attend_heads(q, k, v, visible):
+    """(output [B, K, G, T, d], unnormalised weights [B, K, G, T, S], their sums [B, K, G, T, 1]).
+
+    The output is normalised after the product with v, on d columns instead of S.
+    """
+    B, K, G, T, d = q.shape
+    logits = jnp.einsum(
+        "bkqd,bkds->bkqs", q.reshape(B, K, G * T, d), k, preferred_element_type=jnp.float32
+    )
+    logits = logits.reshape(B, K, G, T, -1) / math.sqrt(d)
     logits = jnp.where(visible[:, None, None], logits, MASKED)
-    probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkqs,bksd->bkqd", probs.reshape(B, K, G * T, S), v)
-    out = out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H * d)
-    return out, probs.reshape(B, H, T, S)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    out = jnp.einsum(
+        "bkqs,bkds->bkqd",
+        weights.astype(v.dtype).reshape(B, K, G * T, -1),
+        v,
+        preferred_element_type=jnp.float32,
+    )
+    return (out.reshape(B, K, G, T, d) / total).astype(v.dtype), weights, total

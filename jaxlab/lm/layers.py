@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from jaxlab.lm.attention import attend
+from jaxlab.lm.attention import attend, attend_causal
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.norms import apply_norm
 from jaxlab.lm.rope import apply_rope
@@ -31,6 +32,10 @@ def linear(x: jax.Array, w: jax.Array, b=None, adapter=None, scale: float = 1.0)
     return y.reshape(*x.shape[:-1], -1)
 
 
+# What the backward pass needs and cannot get back cheaply: see `checkpoint_name` below.
+SAVED = ("q", "k", "v", "attended", "up", "gate")
+
+
 def block(
     layer: dict,
     cfg: LMConfig,
@@ -41,19 +46,28 @@ def block(
     adapters: dict | None = None,
     scale: float = 1.0,
     store: Callable | None = None,
+    with_probs: bool = False,
 ):
     """One decoder block on the residual stream x [B, T, D].
 
     layer: parameters of one layer; rope: (cos, sin) [B or 1, T, n]; visible: bool [B or 1, T, S];
     adapters: the LoRA matrices of this layer. store(k, v) -> (k, v, carry) exchanges the new
     keys and values [B, T, K, d] for those to attend to [B, S, K, d] (a cache).
-    Returns (x, attention probabilities [B, H, T, S], carry or None).
+    Returns (x, attention probabilities [B, H, T, S] or None, carry or None).
     """
     layer = jax.tree.map(lambda w: w.astype(x.dtype), layer)
     adapters = adapters or {}
     normed = apply_norm(x, layer["attn_norm"], cfg.norm_eps)
     attended, probs, carry = _attention(
-        layer["attn"], cfg, normed, rope, visible, adapters.get("attn", {}), scale, store
+        layer["attn"],
+        cfg,
+        normed,
+        rope,
+        visible,
+        adapters.get("attn", {}),
+        scale,
+        store,
+        with_probs,
     )
     if cfg.residual == "sequential":
         x = x + attended
@@ -65,7 +79,7 @@ def block(
     return x, probs, carry
 
 
-def _attention(attn, cfg, x, rope, visible, adapters, scale, store):
+def _attention(attn, cfg, x, rope, visible, adapters, scale, store, with_probs):
     B, T, _ = x.shape
 
     def project(letter, n_heads):
@@ -80,19 +94,23 @@ def _attention(attn, cfg, x, rope, visible, adapters, scale, store):
         k = apply_norm(k, attn["k_norm"], cfg.norm_eps)
     if rope is not None:
         q, k = apply_rope(q, *rope), apply_rope(k, *rope)
-    carry = None
+    probs, carry = None, None
     if store is not None:
         k, v, carry = store(k, v)
-    out, probs = attend(q, k, v, visible)
+    if store is None and not with_probs:
+        out = attend_causal(q, k, v, visible)
+    else:
+        out, probs = attend(q, k, v, visible)
     return linear(out, attn["wo"], attn.get("bo"), adapters.get("wo"), scale), probs, carry
 
 
 def _mlp(mlp, cfg, x, adapters, scale):
     activate = _ACTIVATIONS[cfg.activation]
     up = linear(x, mlp["w_up"], mlp.get("b_up"), adapters.get("w_up"), scale)
+    up = checkpoint_name(up, "up")
     if cfg.gated:
         gate = linear(x, mlp["w_gate"], mlp.get("b_gate"), adapters.get("w_gate"), scale)
-        up = activate(gate) * up
+        up = activate(checkpoint_name(gate, "gate")) * up
     else:
         up = activate(up)
     return linear(up, mlp["w_down"], mlp.get("b_down"), adapters.get("w_down"), scale)

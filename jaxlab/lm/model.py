@@ -8,14 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab.lm.config import LMConfig
-from jaxlab.lm.layers import block, embed, head_logits
+from jaxlab.lm.layers import SAVED, block, embed, head_logits
 from jaxlab.lm.lora import Lora
 from jaxlab.lm.masks import causal_visibility, check_tokens, shared_window
 from jaxlab.lm.norms import apply_norm
 from jaxlab.lm.rope import rope_tables
 from jaxlab.lm.token_shift import previous_tokens
 
-REMAT = ("none", "full", "dots")
+_POLICIES = {
+    # Even "none" makes the elementwise parts and the attention weights anew: on every backend
+    # that is cheaper than writing them to memory and reading them back.
+    "none": jax.checkpoint_policies.save_only_these_names(*SAVED),
+    "full": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
 class LMOutput(NamedTuple):
@@ -65,8 +71,8 @@ def forward(
     unknown remat, or more tokens than a learned position table holds. Ids outside [0, V) cannot
     be seen inside a compiled program, where they are clamped: check them where data enters.
     """
-    if remat not in REMAT:
-        raise ValueError(f"remat must be one of {', '.join(REMAT)}; got {remat!r}")
+    if remat not in _POLICIES:
+        raise ValueError(f"remat must be one of {', '.join(_POLICIES)}; got {remat!r}")
     tokens, arrays = check_tokens(
         tokens, attention_mask=attention_mask, positions=positions, segment_ids=segment_ids
     )
@@ -137,15 +143,13 @@ def _forward(
             sight.within(window) if visible is None else visible,
             adapters=adapters,
             scale=1.0 if lora is None else lora.scale,
+            with_probs=output_attentions,
         )
         if hook is not None:
             y = hook(number, y)
         return y, (x if output_hidden_states else None, probs if output_attentions else None)
 
-    if remat == "full":
-        body = jax.checkpoint(body)
-    elif remat == "dots":
-        body = jax.checkpoint(body, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+    body = jax.checkpoint(body, policy=_POLICIES[remat])
     inputs = (
         params["layers"],
         None if lora is None else lora.layers,
