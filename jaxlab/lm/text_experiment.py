@@ -365,8 +365,8 @@ def _mesh(config: "Config") -> Mesh | None:
 
 
 def _shardings(cfg: LMConfig, mesh: Mesh) -> Any:
-    shapes = jax.eval_shape(lambda key: init_params(key, cfg), jax.random.key(0))
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), param_specs(cfg, shapes))
+    specs = param_specs(cfg, None, mesh=mesh)
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 # What is trained: all parameters, or adapters beside parameters that stay.

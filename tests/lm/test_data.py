@@ -64,9 +64,7 @@ def test_packing_keeps_every_token_once_in_its_segment(lengths, length):
         used = segments[: len(inside)]
         assert used[0] == 1
         # Two tokens share a segment exactly if they share a document.
-        np.testing.assert_array_equal(
-            used[:, None] == used[None], inside[:, None] == inside[None]
-        )
+        np.testing.assert_array_equal(used[:, None] == used[None], inside[:, None] == inside[None])
 
 
 def test_padding_documents():

@@ -144,9 +144,7 @@ def test_buckets_respect_the_model():
 
 def test_under_jit_and_vmap():
     def run(key, params, tokens, mask):
-        return lm.generate(
-            key, params, CFG, tokens, attention_mask=mask, max_new_tokens=6
-        ).tokens
+        return lm.generate(key, params, CFG, tokens, attention_mask=mask, max_new_tokens=6).tokens
 
     plain = run(KEY, PARAMS, TOKENS, MASK)
     np.testing.assert_array_equal(jax.jit(run)(KEY, PARAMS, TOKENS, MASK), plain)

@@ -49,7 +49,12 @@ PARAMS = {
 
 def test_adamw_by_hand():
     config = OptimizerConfig(
-        peak_lr=0.1, schedule="linear", warmup_steps=2, total_steps=10, weight_decay=0.3, clip_norm=1.0
+        peak_lr=0.1,
+        schedule="linear",
+        warmup_steps=2,
+        total_steps=10,
+        weight_decay=0.3,
+        clip_norm=1.0,
     )
     tx = make_optimizer(config)
     rng = np.random.default_rng(0)

@@ -11,7 +11,10 @@ from jaxlab.lm.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 pytest.importorskip("tokenizers")
 
-TEXTS = ["the cat sat on the mat; the dog sat too. ", "Zürich, naïve café, 日本語のテキスト 🎉\n"] * 20
+TEXTS = [
+    "the cat sat on the mat; the dog sat too. ",
+    "Zürich, naïve café, 日本語のテキスト 🎉\n",
+] * 20
 TEMPLATE = (
     "{% for message in messages %}{% if message.role not in ['user', 'assistant'] %}"
     "{{ raise_exception('unknown role ' + message.role) }}{% endif %}"
@@ -144,9 +147,7 @@ def test_a_post_processor_adds_special_tokens(tokenizer):
     from tokenizers.processors import TemplateProcessing
 
     backend = Backend.from_str(tokenizer._backend.to_str())
-    backend.post_processor = TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", 1)]
-    )
+    backend.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     wrapped = Tokenizer(backend, tokenizer.config)
     ids, offsets = wrapped.encode_with_offsets("the")
     assert ids[0] == 1
