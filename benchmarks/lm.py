@@ -67,10 +67,11 @@ def main():
     # Before the first use of a device: XLA makes as many threads as it may use processors.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     torch.set_num_threads(arguments.threads)
+    transformers.utils.logging.disable_progress_bar()
     rows, equal = time_speed(arguments.rounds, f"{arguments.threads} thread(s) each")
     claims = [*compare_families(), *judge_speed(rows, equal)]
     title = f"lm against transformers {transformers.__version__}, torch {torch.__version__}"
-    harness.publish(title, rows, claims, arguments.workdir)
+    harness.publish(title, list(rows.values()), claims, arguments.workdir)
     for claim in claims:
         print(f"{claim.id} {claim.verdict}: {claim.measured} (asked: {claim.paper})")
 
@@ -90,11 +91,12 @@ def time_speed(rounds: int, note: str) -> tuple[dict[str, harness.Row], float]:
                 jax.random.key(0), params, cfg, tokens, max_new_tokens=NEW_TOKENS, sampling=GREEDY
             ).tokens
 
-        def peer(tokens=torch.from_numpy(tokens)):
+        def peer(tokens=tokens):
             with torch.inference_mode():
+                prompt = torch.from_numpy(tokens)
                 out = model.generate(
-                    tokens,
-                    attention_mask=torch.ones_like(tokens),
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
                     max_new_tokens=NEW_TOKENS,
                     do_sample=False,
                 )
@@ -112,9 +114,9 @@ def time_speed(rounds: int, note: str) -> tuple[dict[str, harness.Row], float]:
     def prefill():
         return lm.extend(params, cfg, tokens, cache, last_only=True)
 
-    def peer_prefill(tokens=torch.from_numpy(tokens)):
+    def peer_prefill():
         with torch.inference_mode():
-            return model(tokens, use_cache=True, logits_to_keep=1).logits.numpy()
+            return model(torch.from_numpy(tokens), use_cache=True, logits_to_keep=1).logits.numpy()
 
     rows["prefill"] = harness.side_by_side(
         f"prefill, B {ROWS} x T {LENGTH}",

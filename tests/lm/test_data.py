@@ -151,7 +151,7 @@ def test_bad_lines_are_named(tmp_path, line, match):
 def test_bad_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_documents(tmp_path / "missing.txt")
-    with pytest.raises(FileNotFoundError, match="no \\*.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no \*\.txt"):
         read_documents(tmp_path)
     (tmp_path / "empty.txt").write_text(" \n")
     with pytest.raises(ValueError, match="empty"):
