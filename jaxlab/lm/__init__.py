@@ -10,6 +10,7 @@ from jaxlab.lm.cache import KVCache, extend, init_cache, resize_cache, take_rows
 from jaxlab.lm.config import LMConfig, RopeScaling
 from jaxlab.lm.hf_checkpoint import load_hf, save_hf
 from jaxlab.lm.hf_config import config_from_hf, config_to_hf
+from jaxlab.lm.hf_lora import load_lora
 from jaxlab.lm.lora import Lora, init_lora, merge_lora
 from jaxlab.lm.losses import (
     next_token_loss,
@@ -19,6 +20,7 @@ from jaxlab.lm.losses import (
 )
 from jaxlab.lm.model import LMOutput, forward, make_apply_fn
 from jaxlab.lm.params import count_params, flops_per_token, init_params, summary
+from jaxlab.lm.sharding import param_specs
 
 __all__ = [
     "KVCache",
@@ -36,9 +38,11 @@ __all__ = [
     "init_lora",
     "init_params",
     "load_hf",
+    "load_lora",
     "make_apply_fn",
     "merge_lora",
     "next_token_loss",
+    "param_specs",
     "resize_cache",
     "save_hf",
     "sequence_log_probs",
