@@ -24,6 +24,7 @@ from jaxlab.lm.evaluation import evaluate_loss
 from jaxlab.lm.generation import generate, generation_defaults, stream_generate
 from jaxlab.lm.hf_checkpoint import load_hf, save_hf
 from jaxlab.lm.hf_config import config_from_hf, config_to_hf
+from jaxlab.lm.hf_lora import load_lora
 from jaxlab.lm.lora import Lora, init_lora, merge_lora
 from jaxlab.lm.losses import (
     next_token_loss,
@@ -79,6 +80,7 @@ __all__ = [
     "init_train_state",
     "latest_step",
     "load_hf",
+    "load_lora",
     "load_tokenizer",
     "make_apply_fn",
     "make_optimizer",

@@ -133,6 +133,7 @@ def batch():
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The tensor `name` of every case: lively, norms not 1, biases not 0, float32."""
+    name = name.replace("embed_out", "lm_head")  # GPT-NeoX's head, in the file and in memory
     noise = 2 * np.random.default_rng(zlib.crc32(name.encode())).random(math.prod(shape)) - 1
     noise = noise.reshape(shape)
     if len(shape) == 1:
@@ -162,6 +163,25 @@ def build(case: str):
         state.pop("lm_head.weight", None)
     model.load_state_dict(state, strict=False)
     return model
+
+
+def tensors(model) -> dict:
+    """The tensors of a model under the names that its checkpoint has, tied ones once."""
+    import tempfile
+
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_file(f"{folder}/model.safetensors")
+
+
+def written_config(model) -> dict:
+    """The config.json that transformers writes for a model."""
+    import json
+
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    return config | {"architectures": [type(model).__name__]}
 
 
 def outputs(model) -> dict[str, np.ndarray]:
