@@ -152,19 +152,38 @@ def _extend(params, cfg, tokens, cache, attention_mask, lora, *, compute_dtype, 
         )
         return (x, *stored), None
 
-    inputs = (
-        params["layers"],
+    beside = (
         None if lora is None else lora.layers,
         jnp.arange(cfg.n_layers, dtype=jnp.int32),
         jnp.asarray(cfg.windows, jnp.int32) if visible is None else None,
     )
-    (x, k, v), _ = jax.lax.scan(body, (x, cache.k, cache.v), inputs)
+    carry = (x, cache.k, cache.v)
+    if isinstance(params["layers"], tuple):
+        for number, layer in enumerate(params["layers"]):
+            carry, _ = body(carry, (layer, *jax.tree.map(lambda leaf, i=number: leaf[i], beside)))
+    else:
+        carry, _ = jax.lax.scan(body, carry, (params["layers"], *beside))
+    x, k, v = carry
     hidden = apply_norm(x, params["final_norm"], cfg.norm_eps)
     if last_only:
         hidden = hidden[jnp.arange(hidden.shape[0]), last_valid(new_valid)]
     length = cache.length + jnp.sum(new_valid, axis=1, dtype=jnp.int32)
     new_cache = KVCache(k, v, valid, length, index + T, recent)
     return head_logits(params, cfg, hidden), new_cache
+
+
+def split_layers(params: dict) -> dict:
+    """Parameters whose "layers" is a tuple of L dicts, which `extend` takes as well.
+
+    For a loop over single tokens on a CPU: XLA copies every layer out of the stacked arrays for
+    every token, which takes longer than the products with it. Split before the loop, where they
+    are copied once. The program then grows with L.
+    """
+    count = params["layers"]["attn"]["wq"].shape[0]
+    layers = tuple(
+        jax.tree.map(lambda leaf, i=number: leaf[i], params["layers"]) for number in range(count)
+    )
+    return params | {"layers": layers}
 
 
 def take_rows(cache: KVCache, rows: jax.Array) -> KVCache:

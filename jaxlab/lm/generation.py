@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.lm.cache import KVCache, extend, init_cache
+from jaxlab.lm.cache import KVCache, extend, init_cache, split_layers
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.decoding import (
     GenerateResult,
@@ -277,6 +277,8 @@ def _continue(
     program: _Program, max_new_tokens: int, key, params, lora, state: _State, start, pad_id
 ) -> tuple[GenerateResult, _State]:
     """The next `max_new_tokens` tokens, of which the first has the number `start`."""
+    if jax.default_backend() == "cpu":
+        params = split_layers(params)
     row_keys = key
     if key.ndim == 0:
         rows = jnp.arange(state.logits.shape[0])
