@@ -102,9 +102,9 @@ PRESETS = {
     "small": Config(
         stories=20_000,
         vocab_size=1024,
-        d_model=128,
+        d_model=160,
         n_layers=4,
-        n_heads=4,
+        n_heads=5,
         steps=800,
         warmup_steps=80,
         eval_every=50,

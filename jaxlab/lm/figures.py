@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from jaxlab.runs.figures import PALETTE, styled, subplots
 
@@ -11,6 +12,9 @@ from jaxlab.runs.figures import PALETTE, styled, subplots
 @styled
 def draw_training(rows: Sequence[dict], floor: float | None, unigram: float) -> Figure:
     """Loss against tokens seen, between what frequencies alone give and the text's entropy.
+
+    The training loss is a mean since the point before, over rows that begin amid a document; the
+    held-out stories are whole, which makes them easier.
 
     Args:
         rows: logged metrics, each with tokens, loss, valid_loss.
@@ -24,6 +28,7 @@ def draw_training(rows: Sequence[dict], floor: float | None, unigram: float) -> 
     axes.axhline(unigram, color=PALETTE[3], linestyle=":", label="token frequencies")
     if floor is not None:
         axes.axhline(floor, color=PALETTE[6], linestyle="--", label="entropy of the text")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set(xlabel="tokens seen", ylabel="loss (nats per token)", ylim=(0, None))
     axes.set_title("Training from scratch")
     axes.legend()

@@ -47,8 +47,8 @@ def trained(tmp_path_factory):
 
 def test_training_leaves_a_model_a_sample_and_claims(trained, capsys):
     workdir, claims = trained
-    assert set(claims) == {"T1", "T2"}
-    assert "tokens/s" in claims["T2"].measured
+    assert set(claims) == {"T1", "T2", "T3"}
+    assert "tokens/s" in claims["T3"].measured
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [3, 6]
     assert rows[1]["loss"] < rows[0]["loss"]
@@ -157,7 +157,7 @@ def test_gpt2_architecture_trains(tmp_path):
     claims = run(tmp_path, architecture="gpt2", steps=3, schedule="wsd")
     cfg = text_experiment.load_model(tmp_path).cfg
     assert (cfg.position, cfg.tie_embeddings, cfg.d_ff) == ("learned", True, 64)
-    assert len(claims) == 2
+    assert len(claims) == 3
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_every_claim_has_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "_copy", lambda config, run: [])
     monkeypatch.setattr(experiment, "_check", lambda config, run: [])
     claims = run(tmp_path, experiment="all", steps=3)
-    assert [claim.id for claim in claims] == ["L1", "L3", "L7", "L8", "T1", "T2"]
+    assert [claim.id for claim in claims] == ["L1", "L3", "L7", "L8", "T1", "T2", "T3"]
     assert {claim.verdict for claim in claims[:4]} == {"not run"}
 
 
