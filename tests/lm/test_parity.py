@@ -63,7 +63,9 @@ def test_live_outputs_and_round_trip(case, tmp_path):
     np.testing.assert_allclose(logits, theirs["logits"], atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["gpt2", "gpt_neox", "mistral_window", "qwen2_window", "phi3_long"])
+@pytest.mark.parametrize(
+    "case", ["gpt2", "gpt_neox", "mistral_window", "qwen2_window", "phi3_long"]
+)
 def test_greedy_continuation_of_a_left_padded_batch(case, tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
