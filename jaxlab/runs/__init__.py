@@ -1,0 +1,56 @@
+"""What every experiment shares: run directory, metrics, checkpoints, claims, figures, report.
+
+```
+from jaxlab.runs import Claim, Run, holds, spread
+
+with Run("out/mine", config) as run:
+    losses = run.once("train", lambda: {"loss": train(config)})["loss"]
+    run.write_claims([Claim("M1", "it learns", "", str(spread(losses)), holds(losses.max() < 1))])
+```
+"""
+
+from jaxlab.runs.checkpoints import latest_step, restore_checkpoint, save_checkpoint
+from jaxlab.runs.claims import (
+    VERDICTS,
+    Claim,
+    count_verdicts,
+    format_claims,
+    holds,
+    read_claims,
+    write_claims,
+)
+from jaxlab.runs.environment import describe_environment, enable_compilation_cache
+from jaxlab.runs.launch import launch
+from jaxlab.runs.metrics import read_metrics
+from jaxlab.runs.options import check_choices, config_from_flags, define_flags, option
+from jaxlab.runs.progress import progress
+from jaxlab.runs.report import report
+from jaxlab.runs.run import Run, WorkdirError
+from jaxlab.runs.spread import Spread, spread
+
+__all__ = [
+    "VERDICTS",
+    "Claim",
+    "Run",
+    "Spread",
+    "WorkdirError",
+    "check_choices",
+    "config_from_flags",
+    "count_verdicts",
+    "define_flags",
+    "describe_environment",
+    "enable_compilation_cache",
+    "format_claims",
+    "holds",
+    "latest_step",
+    "launch",
+    "option",
+    "progress",
+    "read_claims",
+    "read_metrics",
+    "report",
+    "restore_checkpoint",
+    "save_checkpoint",
+    "spread",
+    "write_claims",
+]

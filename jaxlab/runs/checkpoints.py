@@ -1,0 +1,164 @@
+"""Checkpoints through orbax: whole or absent, exact to the last bit, the newest few kept."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab import parallel
+
+
+def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int | None = 3) -> Path:
+    """Writes `tree` to `path/<step>`, then removes all but the newest `keep` steps.
+
+    A kill at any moment leaves the earlier steps as they were: the new folder gets its name when
+    it is complete. An existing checkpoint of the same step is replaced.
+
+    Args:
+      path: folder of the checkpoints.
+      tree: a pytree of arrays (typed PRNG keys and empty arrays included) and numbers; with
+        several processes, each holds the same values and all call.
+      step: a non-negative integer.
+      keep: how many steps stay; None keeps all.
+
+    Raises:
+      ValueError: a negative step or `keep` below 1.
+    """
+    if step < 0:
+        raise ValueError(f"step must be >= 0, got {step}")
+    if keep is not None and keep < 1:
+        raise ValueError(f"keep must be >= 1 or None, got {keep}")
+    path = Path(path).absolute()
+    target = path / str(int(step))
+    leaves = _storable(tree)
+    if jax.process_count() > 1:
+        leaves = parallel.to_global(leaves)
+    with _checkpointer() as checkpointer:
+        checkpointer.save(target, leaves, force=True)
+    if jax.process_index() == 0 and keep is not None:
+        for old in _steps(path)[:-keep]:
+            _remove(path / str(old))
+    return target
+
+
+def restore_checkpoint(path: str | os.PathLike, like: Any, *, step: int | None = None) -> Any:
+    """Reads a checkpoint into the structure, shapes and dtypes of `like`.
+
+    Args:
+      path: folder that `save_checkpoint` wrote to.
+      like: a pytree of arrays with the structure that was saved; its values are not used, its
+        shardings are.
+      step: which step; None takes the newest.
+
+    Raises:
+      FileNotFoundError: no checkpoint there, or not of that step.
+      ValueError: the checkpoint does not fit `like`, or it is damaged; the message names the path.
+    """
+    path = Path(path).absolute()
+    newest = latest_step(path)
+    if newest is None:
+        raise FileNotFoundError(f"no checkpoint in {path}")
+    step = newest if step is None else step
+    target = path / str(step)
+    if not target.is_dir():
+        raise FileNotFoundError(f"no checkpoint of step {step} in {path}; there are {_steps(path)}")
+    several = jax.process_count() > 1
+    template = parallel.to_global(_storable(like)) if several else _storable(like)
+    try:
+        with _checkpointer() as checkpointer:
+            _check_fit(checkpointer.metadata(target), template)
+            stored = checkpointer.restore(target, template)
+    except _Misfit as misfit:
+        raise ValueError(f"checkpoint {target} does not fit: {misfit}") from None
+    except Exception as error:  # orbax and tensorstore raise many types for damaged files
+        raise ValueError(
+            f"checkpoint {target} cannot be read: {error}. It is damaged or of another kind; "
+            f"remove the folder to go on from an earlier step {_steps(path)[:-1]}"
+        ) from error
+    if several:
+        stored = parallel.to_local(stored)
+    return jax.tree.map(_as_saved, like, _with_empty(like, stored))
+
+
+def latest_step(path: str | os.PathLike) -> int | None:
+    """The newest complete step in `path`, or None where there is none."""
+    steps = _steps(Path(path))
+    return steps[-1] if steps else None
+
+
+class _Misfit(Exception):
+    pass
+
+
+def _checkpointer():
+    # orbax takes over a second to import: only what saves or restores pays for it.
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer()
+
+
+def _steps(path: Path) -> list[int]:
+    if not path.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in path.iterdir() if entry.name.isdigit())
+
+
+def _remove(folder: Path) -> None:
+    """Takes the name away first, so that a kill cannot leave half a checkpoint under it."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _storable(tree: Any) -> dict[str, Any]:
+    """Leaves by path, keys as their data; orbax refuses arrays of size zero, so they stay out."""
+    flat = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        if np.size(leaf):
+            flat[jax.tree_util.keystr(path, simple=True, separator="/") or "leaf"] = leaf
+    return flat
+
+
+def _with_empty(like: Any, stored: dict[str, Any]) -> Any:
+    """The tree of `like` with the stored leaves; the empty ones are taken from `like`."""
+
+    def leaf_at(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "leaf"
+        return stored.get(name, leaf)
+
+    return jax.tree_util.tree_map_with_path(leaf_at, like)
+
+
+def _as_saved(like: Any, stored: Any) -> Any:
+    return (
+        jax.random.wrap_key_data(stored, impl=jax.random.key_impl(like))
+        if _is_key(like)
+        else stored
+    )
+
+
+def _check_fit(metadata: Any, template: dict[str, Any]) -> None:
+    stored = getattr(metadata, "item_metadata", metadata)
+    stored = dict(getattr(stored, "tree", stored))
+    missing, surplus = (
+        sorted(template.keys() - stored.keys()),
+        sorted(stored.keys() - template.keys()),
+    )
+    if missing or surplus:
+        raise _Misfit(f"missing leaves {missing}, surplus leaves {surplus}")
+    for name, leaf in template.items():
+        want, have = np.shape(leaf), tuple(getattr(stored[name], "shape", None) or ())
+        if want != have:
+            raise _Misfit(f"leaf {name} has shape {have}, wanted {want}")
+        kind, kept = np.result_type(leaf), getattr(stored[name], "dtype", None)
+        if kept is not None and np.shape(leaf) and kept != kind:
+            raise _Misfit(f"leaf {name} has dtype {kept}, wanted {kind}")

@@ -1,0 +1,83 @@
+"""The whole of a script: flags, run directory, experiment, claims on the screen."""
+
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import app, flags
+
+from jaxlab import parallel
+from jaxlab.runs.claims import count_verdicts, format_claims
+from jaxlab.runs.environment import enable_compilation_cache
+from jaxlab.runs.options import check_choices, config_from_flags, define_flags
+from jaxlab.runs.run import Run
+
+
+def launch(name: str, experiment: ModuleType) -> None:
+    """Runs a system's experiment from the command line and ends the process.
+
+    Args:
+      name: the system's name, which is the script's.
+      experiment: a module with `PRESETS`, a dict of Config dataclasses, and
+        `run(config, run) -> list[Claim]`.
+
+    The process ends with 0 when the run completes, whatever the verdicts; with 1 and one line on
+    what is wrong when it cannot; with 130 when it is interrupted, and the same command goes on
+    from the last checkpoint.
+    """
+    define_flags(experiment.PRESETS)
+    flags.DEFINE_string("workdir", None, "Run directory; by default out/NAME/PRESET.")
+    flags.DEFINE_bool("overwrite", False, "Replace a run with other settings in the workdir.")
+    flags.DEFINE_bool("traceback", False, "Show where an error arose.")
+    flags.DEFINE_string("coordinator_address", None, "host:port of process 0, on several machines.")
+    flags.DEFINE_integer("num_processes", None, "How many processes take part.")
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+    flags.FLAGS.set_default("logtostderr", True)
+    app.run(lambda argv: _main(name, experiment, argv))
+
+
+def _main(name: str, experiment: ModuleType, argv: Sequence[str]) -> int:
+    values = flags.FLAGS
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    enable_compilation_cache()
+    try:
+        parallel.start_distributed(
+            values.coordinator_address, values.num_processes, values.process_id
+        )
+        config = config_from_flags(experiment.PRESETS)
+        check_choices(config)
+        workdir = Path(values.workdir or Path("out") / name / values.preset)
+        with Run(workdir, config, overwrite=values.overwrite, preset=values.preset) as run:
+            _measure(name, experiment, config, run)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        if values.traceback:
+            traceback.print_exc()
+        print(f"{name}: error: {error}", file=sys.stderr)
+        if not values.traceback:
+            print("--traceback shows where it arose", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measure(name: str, experiment: ModuleType, config, run: Run) -> None:
+    start = time.perf_counter()
+    claims = experiment.run(config, run)
+    wall_seconds = time.perf_counter() - start
+    run.write_summary(
+        {
+            "system": name,
+            "command": shlex.join(["python", *sys.argv]),
+            "wall_seconds": round(wall_seconds, 1),
+        }
+    )
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in count_verdicts(claims).items())
+    print(format_claims(claims))
+    print(f"\n{name}: {counts}; {wall_seconds:.0f} s; written to {run.workdir}")

@@ -1,0 +1,88 @@
+"""Scalars over steps: one JSON line each, and TensorBoard events."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxlab.runs import atomic
+
+
+class MetricsLog:
+    """Appends `{"step": ..., name: value}` lines to `metrics.jsonl`, flushed line by line.
+
+    The same scalars go to TensorBoard events in `directory/tensorboard`.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self._path = Path(directory) / "metrics.jsonl"
+        self._events = Path(directory) / "tensorboard"
+        _drop_torn_line(self._path)
+        self._file = None
+        self._writer = None
+
+    def log(self, step: int, **scalars: Any) -> None:
+        """Appends one line.
+
+        Args:
+          step: position on the metric's axis, an integer.
+          **scalars: numbers or zero-dimensional arrays.
+
+        Raises:
+          ValueError: a value that is not a scalar.
+        """
+        row = {"step": int(step)} | {name: _scalar(name, value) for name, value in scalars.items()}
+        if self._file is None:
+            self._open()
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name in scalars:
+            self._writer.add_scalar(name, row[name], row["step"])
+
+    def _open(self) -> None:
+        # tensorboardX costs an import of protobuf: only a run that logs pays for it.
+        from tensorboardX import SummaryWriter
+
+        self._file = open(self._path, "a", encoding="utf-8")
+        self._writer = SummaryWriter(str(self._events), flush_secs=10)
+
+    def close(self) -> None:
+        """Flushes and closes the files; `log` opens them again."""
+        if self._file is not None:
+            self._file.close()
+            self._writer.close()
+            self._file = self._writer = None
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Rows of a `metrics.jsonl`, merged by step in order of first appearance.
+
+    A run that was killed and resumed repeats the lines since its last checkpoint: the later line
+    wins. A torn last line is dropped. A missing file has no rows.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    rows: dict[int, dict[str, Any]] = {}
+    for line in _whole_lines(path.read_bytes()).splitlines():
+        row = json.loads(line)
+        rows.setdefault(row["step"], {}).update(row)
+    return list(rows.values())
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        whole = _whole_lines(content)
+        if whole != content:
+            atomic.write_bytes(path, whole)
+
+
+def _whole_lines(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _scalar(name: str, value: Any) -> int | float:
+    if getattr(value, "ndim", 0) != 0:
+        raise ValueError(f"metric {name!r} must be a scalar, got shape {value.shape}")
+    return value if isinstance(value, int) else float(value)

@@ -1,0 +1,151 @@
+"""Config dataclasses as absl flags: each field is written once, with its help.
+
+fancyflags and absl's own dataclass support define nested flags (`--config.eta`); these are flat.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import flags
+
+
+def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
+    """A field of a Config dataclass with the text that `--help` shows for it.
+
+    Args:
+      default: an immutable value; lists are tuples.
+      help: one sentence on what the field does, with its unit.
+      choices: the values that a string may have.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def check_choices(config: Any) -> None:
+    """Raises ValueError if a field of `config` is none of its `choices`."""
+    for field in dataclasses.fields(config):
+        choices, value = field.metadata.get("choices"), getattr(config, field.name)
+        if choices and value not in choices:
+            raise ValueError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def define_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines `--preset` and one flag for every field of the presets' dataclass.
+
+    A flag that is not given leaves the preset's value; its help shows what each preset has.
+
+    Raises:
+      TypeError: a field whose annotation has no flag form.
+    """
+    names = list(presets)
+    flags.DEFINE_enum(
+        "preset", names[0], names, "The settings to start from.", flag_values=flag_values
+    )
+    config_class = type(presets[names[0]])
+    annotations = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        values = [_show(getattr(preset, field.name)) for preset in presets.values()]
+        shown = values[0] if len(set(values)) == 1 else " / ".join(values)
+        parser = _parser(field.name, annotations[field.name], field.metadata.get("choices"))
+        flags.DEFINE(
+            parser,
+            field.name,
+            None,
+            f"{field.metadata.get('help', '')} [{shown}]",
+            flag_values=flag_values,
+            serializer=_Serializer(),
+            **({"boolean": True} if annotations[field.name] is bool else {}),
+        )
+
+
+def config_from_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS):
+    """The config that the parsed flags describe: the preset, with what was given on top."""
+    config = presets[flag_values["preset"].value]
+    given = {
+        field.name: flag_values[field.name].value
+        for field in dataclasses.fields(config)
+        if flag_values[field.name].present
+    }
+    return dataclasses.replace(config, **given)
+
+
+class _ValueParser(flags.ArgumentParser):
+    """Parses one value by `convert`; text that means None where the field allows it."""
+
+    def __init__(self, convert: Callable[[str], Any], kind: str, optional: bool):
+        super().__init__()
+        self._convert = convert
+        self._optional = optional
+        self._kind = kind
+        self.syntactic_help = kind
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        if self._optional and argument.lower() in ("", "none"):
+            return None
+        try:
+            return self._convert(argument)
+        except ValueError as error:
+            raise ValueError(f"{argument!r} is not {self._kind}: {error}") from None
+
+    def flag_type(self) -> str:
+        return self._kind
+
+
+class _Serializer(flags.ArgumentSerializer):
+    def serialize(self, value: Any) -> str:
+        return _show(value)
+
+
+def _parser(name: str, annotation: Any, choices: tuple[str, ...] | None) -> flags.ArgumentParser:
+    options = typing.get_args(annotation)
+    optional = types.NoneType in options
+    if optional:
+        (annotation,) = [kind for kind in options if kind is not types.NoneType]
+    if annotation is bool:
+        return flags.BooleanParser()
+    if typing.get_origin(annotation) is tuple:
+        item = typing.get_args(annotation)[0]
+        convert, kind = _scalar(name, item, choices)
+        return _ValueParser(
+            lambda text: tuple(convert(part.strip()) for part in text.split(",") if part.strip()),
+            f"a comma-separated list, each {kind}",
+            optional,
+        )
+    convert, kind = _scalar(name, annotation, choices)
+    return _ValueParser(convert, kind, optional)
+
+
+def _scalar(name: str, annotation: Any, choices: tuple[str, ...] | None):
+    if annotation is str and choices:
+        return _choose(choices), f"one of {', '.join(choices)}"
+    kinds = {int: (_integer, "an integer"), float: (float, "a number"), str: (str, "text")}
+    if annotation not in kinds:
+        raise TypeError(f"field {name}: {annotation} has no flag form")
+    return kinds[annotation]
+
+
+def _integer(text: str) -> int:
+    """Accepts `1e4` and `10_000` beside `10000`."""
+    value = float(text)
+    if value != int(value):
+        raise ValueError("it has a fraction")
+    return int(text) if text.lstrip("+-").isdigit() else int(value)
+
+
+def _choose(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def choose(text: str) -> str:
+        if text not in choices:
+            raise ValueError("unknown choice")
+        return text
+
+    return choose
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_show, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
