@@ -110,7 +110,8 @@ def _update(loss_fn: LossFn, tx: optax.GradientTransformation, grad_accum: int, 
 
     def summed(params, batch, key):
         total, weight, *aux = loss_fn(params, batch, key)
-        return total, (total, weight, aux[0] if aux else {})
+        sums = jax.tree.map(jnp.asarray, (total, weight, aux[0] if aux else {}))
+        return sums[0], sums
 
     gradient = jax.grad(summed, has_aux=True)
 
@@ -142,7 +143,7 @@ def _update(loss_fn: LossFn, tx: optax.GradientTransformation, grad_accum: int, 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         means = jax.tree.map(lambda x: x / divisor, {"loss": total, **aux})
-        metrics = {**means, "weight": weight, "grad_norm": optax.global_norm(grads)}
+        metrics = {**means, "weight": weight, "grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return update

@@ -1,7 +1,9 @@
 """Checkpoints through orbax: whole or absent, exact to the last bit, the newest few kept."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +70,12 @@ def restore_checkpoint(path: str | os.PathLike, like: Any, *, step: int | None =
         raise FileNotFoundError(f"no checkpoint of step {step} in {path}; there are {_steps(path)}")
     several = jax.process_count() > 1
     template = parallel.to_global(_storable(like)) if several else _storable(like)
-    try:
-        with _checkpointer() as checkpointer:
-            _check_fit(checkpointer.metadata(target), template)
-            stored = checkpointer.restore(target, template)
-    except _Misfit as misfit:
-        raise ValueError(f"checkpoint {target} does not fit: {misfit}") from None
-    except Exception as error:  # orbax and tensorstore raise many types for damaged files
-        raise ValueError(
-            f"checkpoint {target} cannot be read: {error}. It is damaged or of another kind; "
-            f"remove the folder to go on from an earlier step {_steps(path)[:-1]}"
-        ) from error
+    with _checkpointer() as checkpointer, _naming(target):
+        kept = checkpointer.metadata(target)
+        kept = dict(getattr(kept.item_metadata, "tree", kept.item_metadata))
+    _check_fit(target, kept, template)
+    with _checkpointer() as checkpointer, _naming(target):
+        stored = checkpointer.restore(target, template)
     if several:
         stored = parallel.to_local(stored)
     return jax.tree.map(_as_saved, like, _with_empty(like, stored))
@@ -88,10 +85,6 @@ def latest_step(path: str | os.PathLike) -> int | None:
     """The newest complete step in `path`, or None where there is none."""
     steps = _steps(Path(path))
     return steps[-1] if steps else None
-
-
-class _Misfit(Exception):
-    pass
 
 
 def _checkpointer():
@@ -146,19 +139,31 @@ def _as_saved(like: Any, stored: Any) -> Any:
     )
 
 
-def _check_fit(metadata: Any, template: dict[str, Any]) -> None:
-    stored = getattr(metadata, "item_metadata", metadata)
-    stored = dict(getattr(stored, "tree", stored))
-    missing, surplus = (
-        sorted(template.keys() - stored.keys()),
-        sorted(stored.keys() - template.keys()),
-    )
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Turns whatever a damaged checkpoint provokes in the reader into one error that names it."""
+    try:
+        yield
+    except Exception as error:  # orbax and tensorstore raise many types
+        others = [step for step in _steps(target.parent) if str(step) != target.name]
+        raise ValueError(
+            f"checkpoint {target} cannot be read: {error}. It is damaged or of another kind; "
+            f"remove the folder to go on from another step, of {others}"
+        ) from error
+
+
+def _check_fit(target: Path, kept: dict[str, Any], template: dict[str, Any]) -> None:
+    def misfit(what: str) -> ValueError:
+        return ValueError(f"checkpoint {target} does not fit: {what}")
+
+    missing = sorted(template.keys() - kept.keys())
+    surplus = sorted(kept.keys() - template.keys())
     if missing or surplus:
-        raise _Misfit(f"missing leaves {missing}, surplus leaves {surplus}")
+        raise misfit(f"missing leaves {missing}, surplus leaves {surplus}")
     for name, leaf in template.items():
-        want, have = np.shape(leaf), tuple(getattr(stored[name], "shape", None) or ())
-        if want != have:
-            raise _Misfit(f"leaf {name} has shape {have}, wanted {want}")
-        kind, kept = np.result_type(leaf), getattr(stored[name], "dtype", None)
-        if kept is not None and np.shape(leaf) and kept != kind:
-            raise _Misfit(f"leaf {name} has dtype {kept}, wanted {kind}")
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        shape, dtype = getattr(kept[name], "shape", ()), getattr(kept[name], "dtype", leaf.dtype)
+        if tuple(shape) != leaf.shape:
+            raise misfit(f"leaf {name} has shape {tuple(shape)}, wanted {leaf.shape}")
+        if leaf.ndim and dtype != leaf.dtype:
+            raise misfit(f"leaf {name} has dtype {dtype}, wanted {leaf.dtype}")

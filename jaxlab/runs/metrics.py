@@ -44,7 +44,11 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         self._file = open(self._path, "a", encoding="utf-8")
-        self._writer = SummaryWriter(str(self._events), flush_secs=10)
+        # The file's name holds the second only: a quick restart would overwrite it.
+        starts = len(list(self._events.glob("events.*")))
+        self._writer = SummaryWriter(
+            str(self._events), flush_secs=10, filename_suffix=f".{os.getpid()}.{starts}"
+        )
 
     def close(self) -> None:
         """Flushes and closes the files; `log` opens them again."""

@@ -1,0 +1,47 @@
+# `make reproduce` measures every claim at the smoke preset; `make test` runs the tests.
+# Both make .venv if it is missing and install what they need into it.
+PYTHON ?= python3
+WORKDIR ?= out/reproduce
+PRESET ?= smoke
+JOBS ?= 1
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help reproduce test test-slow lint format peers clean
+
+help:
+	@echo "make reproduce   every system at PRESET=smoke into WORKDIR=out/reproduce, JOBS=1 at a time"
+	@echo "make test        the test suite;  make test-slow  with the long ones"
+	@echo "make lint        ruff and the import contract;  make format  rewrites the files"
+	@echo "make peers       the packages that tests and benchmarks compare with (large)"
+
+reproduce: $(VENV)/.systems
+	$(BIN)/python scripts/reproduce.py --preset=$(PRESET) --workdir=$(WORKDIR) --jobs=$(JOBS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+peers: $(VENV)/.peers
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.%: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info

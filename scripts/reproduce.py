@@ -1,0 +1,121 @@
+"""Measures the claims of every system and writes one report.
+
+    python scripts/reproduce.py --preset=smoke --workdir=out/reproduce
+    python scripts/reproduce.py --systems=large_stepsize_gd --preset=small
+
+Each system runs in a process of its own, into WORKDIR/NAME; one that crashes becomes a red entry
+of WORKDIR/report.html with the last lines of its log, and the others still run. The exit code is 1
+if a system crashes or leaves out a row, and with --strict also if a claim fails.
+"""
+
+import concurrent.futures
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import app, flags
+
+from jaxlab.runs import Claim, count_verdicts, format_claims, read_claims, report
+
+# The systems and the rows that each must measure: a new system is one line.
+SYSTEMS = {
+    "large_stepsize_gd": "LS1 LS2 LS2b LS3 LS4 LS5 LS6 LS7 LS8 LS9 LS10 LS11 LS12",
+}
+
+_SCRIPTS = Path(__file__).resolve().parent
+_LOG_LINES = 25
+
+flags.DEFINE_list("systems", list(SYSTEMS), "Which systems, comma-separated.")
+flags.DEFINE_enum("preset", "smoke", ["smoke", "small", "paper"], "The settings of each system.")
+flags.DEFINE_string("workdir", "out/reproduce", "Where each system's run and the report go.")
+flags.DEFINE_integer("jobs", 1, "How many systems run at a time.", lower_bound=1)
+flags.DEFINE_integer("seed", None, "Seed of every system; by default the preset's.")
+flags.DEFINE_bool("overwrite", False, "Start again where the workdir holds earlier runs.")
+flags.DEFINE_bool("strict", False, "A failed claim, too, makes the exit code 1.")
+
+
+class Outcome(NamedTuple):
+    """How one system ended."""
+
+    name: str
+    workdir: Path
+    seconds: float
+    claims: list[Claim]
+    error: str  # last lines of the log, or the missing rows; "" where all is well
+
+
+def main(argv: Sequence[str]) -> int:
+    values = flags.FLAGS
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    unknown = sorted(set(values.systems) - SYSTEMS.keys())
+    if unknown:
+        raise app.UsageError(
+            f"unknown systems {', '.join(unknown)}; there are {', '.join(SYSTEMS)}"
+        )
+    workdir = Path(values.workdir)
+    outcomes = _run_all(workdir)
+    crashed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    page = report(
+        [outcome.workdir for outcome in outcomes if outcome.claims],
+        workdir / "report.html",
+        crashed=crashed,
+    )
+    claims = [claim for outcome in outcomes for claim in outcome.claims]
+    counts = count_verdicts(claims)
+    print(f"\n{format_claims(claims)}\n" if claims else "")
+    for name, error in crashed.items():
+        print(f"{name} crashed:\n{error}\n")
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), end="")
+    print(f", {len(crashed)} of {len(outcomes)} systems crashed")
+    print(f"report: {page}")
+    return int(bool(crashed) or (values.strict and counts["fail"] > 0))
+
+
+def _run_all(workdir: Path) -> list[Outcome]:
+    """Runs the systems, `--jobs` at a time, with a line as each one ends."""
+    names = flags.FLAGS.systems
+    outcomes: dict[str, Outcome] = {}
+    with concurrent.futures.ThreadPoolExecutor(flags.FLAGS.jobs) as pool:
+        running = [pool.submit(_run_system, name, workdir) for name in names]
+        for done, future in enumerate(concurrent.futures.as_completed(running), start=1):
+            outcome = future.result()
+            outcomes[outcome.name] = outcome
+            counts = count_verdicts(outcome.claims)
+            told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+            state = "CRASHED" if outcome.error else told
+            print(f"[{done}/{len(names)}] {outcome.name:<24} {outcome.seconds:6.1f} s  {state}")
+            sys.stdout.flush()
+    return [outcomes[name] for name in names]
+
+
+def _run_system(name: str, parent: Path) -> Outcome:
+    workdir, log = parent / name, parent / f"{name}.log"
+    parent.mkdir(parents=True, exist_ok=True)
+    values = flags.FLAGS
+    command = [
+        sys.executable,
+        str(_SCRIPTS / f"{name}.py"),
+        f"--preset={values.preset}",
+        f"--workdir={workdir}",
+        *([f"--seed={values.seed}"] if values.seed is not None else []),
+        *(["--overwrite"] if values.overwrite else []),
+    ]
+    start = time.perf_counter()
+    with open(log, "w", encoding="utf-8") as output:
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+    seconds = time.perf_counter() - start
+    if code:
+        tail = log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        return Outcome(name, workdir, seconds, [], "\n".join([*tail, f"exit code {code}"]))
+    claims = read_claims(workdir / "claims.json")
+    missing = set(SYSTEMS[name].split()) - {claim.id for claim in claims}
+    error = f"rows missing from claims.json: {', '.join(sorted(missing))}" if missing else ""
+    return Outcome(name, workdir, seconds, claims, error)
+
+
+if __name__ == "__main__":
+    app.run(main)

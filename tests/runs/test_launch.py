@@ -1,0 +1,101 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+SCRIPT = """
+    import dataclasses, os, time, types
+    from jaxlab.runs import Claim, holds, launch, option
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        size: int = option(3, "how large")
+        fault: str = option("none", "what goes wrong", choices=("none", "value", "hang"))
+        seed: int = option(0, "seed")
+
+    def run(config, run):
+        if config.fault == "value":
+            raise ValueError("size 3 is odd; pass an even --size")
+        if config.fault == "hang":
+            print("hanging", flush=True)
+            time.sleep(60)
+        run.log(1, size=config.size)
+        return run.write_claims([
+            Claim("T1", "it fits", "", str(config.size), holds(config.size < 4)),
+        ])
+
+    launch("toy", types.SimpleNamespace(
+        PRESETS={"smoke": Config(), "small": Config(size=4)}, run=run))
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(textwrap.dedent(SCRIPT))
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, str(path), *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    return start
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_a_run_from_flags_to_claims(script, tmp_path):
+    code, out, _ = finish(script("--preset=small"))
+    assert code == 0, "a failed claim does not fail the script"
+    assert "0 pass, 1 fail" in out
+    workdir = tmp_path / "out" / "toy" / "small"
+    assert json.loads((workdir / "claims.json").read_text())[0]["verdict"] == "fail"
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["system"] == "toy"
+    assert "--preset=small" in summary["command"]
+    code, _, err = finish(script("--preset=small", "--size=2"))
+    assert code == 1
+    assert "size: 4 there, 2 here" in err
+    assert finish(script("--preset=small", "--size=2", "--overwrite"))[0] == 0
+
+
+def test_errors_are_one_line_unless_asked(script):
+    code, _, err = finish(script("--fault=value"))
+    assert code == 1
+    assert "toy: error: size 3 is odd; pass an even --size" in err
+    assert "Traceback" not in err
+    assert "Traceback" in finish(script("--fault=value", "--traceback"))[2]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--sise=3", "size"), ("--fault=fire", "none, value, hang"), ("stray", "unexpected")],
+)
+def test_wrong_flags(script, argument, message):
+    code, out, err = finish(script(argument))
+    assert code == 1
+    assert message in out + err
+
+
+def test_interrupt_leaves_a_run_that_goes_on(script, tmp_path):
+    process = script("--fault=hang")
+    assert process.stdout.readline() == "hanging\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130
+    assert "the same command goes on" in err
+    assert (tmp_path / "out" / "toy" / "smoke" / "config.json").exists()

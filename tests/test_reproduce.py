@@ -1,0 +1,88 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A registry of three toy systems beside the real script, which is copied to run on them.
+TOY = """
+    import dataclasses, types
+    from jaxlab.runs import Claim, launch, option
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        seed: int = option(0, "seed")
+
+    def run(config, run):
+        {body}
+        return run.write_claims(
+            [Claim("T1", "s", "", "1", "fail"), Claim("T2", "s", "", "1", "pass")]
+        )
+
+    presets = {{"smoke": Config(), "small": Config()}}
+    launch("{name}", types.SimpleNamespace(PRESETS=presets, run=run))
+"""
+
+
+@pytest.fixture
+def reproduce(tmp_path):
+    source = (ROOT / "scripts" / "reproduce.py").read_text("utf-8")
+    start, end = source.index("SYSTEMS = {"), source.index("}\n", source.index("SYSTEMS = {"))
+    registry = 'SYSTEMS = {"good": "T1 T2", "crash": "T1", "short": "T1 T2 T3"'
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "reproduce.py").write_text(source[:start] + registry + source[end:])
+    for name in ("good", "crash", "short"):
+        body = 'raise RuntimeError("boom")' if name == "crash" else "pass"
+        text = textwrap.dedent(TOY).format(name=name, body=body)
+        (scripts / f"{name}.py").write_text(text)
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, str(scripts / "reproduce.py"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+
+    return run
+
+
+def test_a_crash_is_shown_and_the_others_run(reproduce, tmp_path):
+    result = reproduce("--jobs=2", "--workdir=out")
+    assert result.returncode == 1
+    assert "2 of 3 systems crashed" in result.stdout
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "RuntimeError: boom" in page
+    assert "rows missing from claims.json: T3" in page
+    claims = json.loads((tmp_path / "out" / "good" / "claims.json").read_text())
+    assert [claim["id"] for claim in claims] == ["T1", "T2"]
+
+
+def test_a_failed_claim_counts_only_when_strict(reproduce):
+    result = reproduce("--systems=good", "--workdir=out", "--seed=3")
+    assert result.returncode == 0, result.stderr
+    assert "1 pass, 1 fail" in result.stdout
+    assert reproduce("--systems=good", "--workdir=out", "--seed=3", "--strict").returncode == 1
+
+
+def test_an_unknown_system_is_named(reproduce):
+    result = reproduce("--systems=bad")
+    assert result.returncode == 1
+    assert "unknown systems bad; there are good, crash, short" in result.stdout + result.stderr
+
+
+def test_every_registered_system_has_its_script():
+    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in module.SYSTEMS:
+        assert (ROOT / "scripts" / f"{name}.py").exists()
