@@ -51,8 +51,8 @@ def test_large_stepsizes_separate_at_exactly_dim(dim, rho, loss, rule):
     hard = optim.hard_dataset_batch(dim, rho)
     with jax.enable_x64(True):
         result = _sweep(hard, dim + 5, loss, rule, (1e4, 1e6, 1e8))
-    assert (result.min_margin[:, :dim] <= 0).all()
-    assert (result.first_separated == dim).all()
+        assert (result.min_margin[:, :dim] <= 0).all()
+        assert (result.first_separated == dim).all()
 
 
 def _sweep(hard, num_steps, loss, rule, etas):

@@ -43,8 +43,7 @@ def test_potential_weights_are_probabilities(loss, z):
 @given(z=st.lists(st.floats(-50, 500), min_size=8, max_size=8))
 def test_mass_of_the_risk_rule_is_at_most_one_for_logistic(z):
     with jax.enable_x64(True):
-        mass = optim.update_weights(np.array(z), "logistic", "risk").sum()
-    assert mass <= 1 + 1e-9
+        assert optim.update_weights(np.array(z), "logistic", "risk").sum() <= 1 + 1e-9
 
 
 def test_risk_and_potential_are_one_for_the_exponential_loss(rng):
