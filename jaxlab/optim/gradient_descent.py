@@ -11,7 +11,13 @@ from jax.experimental.sparse import BCOO
 
 from jaxlab.optim import linear_model
 from jaxlab.optim.losses import MarginLoss, as_loss, normalized_weights
-from jaxlab.optim.stepsize import check_eta, check_rule, weigh_samples
+from jaxlab.optim.stepsize import (
+    check_eta,
+    check_rule,
+    log_mean,
+    smallest_margin,
+    weigh_samples,
+)
 
 
 class GDResult(NamedTuple):
@@ -113,10 +119,8 @@ class _Carry(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "loss", "rule"))
 def _run_gd(X, y, eta, w0, weight, counted, sep_tol, num_steps, loss, rule) -> GDResult:
-    log_weight = jnp.log(weight)
-
     def log_risk(margins):
-        return jax.nn.logsumexp(log_weight + loss.log_value(margins))
+        return log_mean(loss.log_value, margins, weight, smallest_margin(margins, weight))
 
     def min_margin(margins, w):
         norm = jnp.linalg.norm(w)

@@ -70,21 +70,48 @@ def weigh_samples(margins: jax.Array, weight: jax.Array, loss: MarginLoss, rule:
       loss: the loss.
       rule: one of `RULES`.
     """
-    log_weight = jnp.log(weight)
+    smallest = smallest_margin(margins, weight)
     log_slopes = loss.log_slope(margins)
-    log_risk = jax.nn.logsumexp(log_weight + loss.log_value(margins), axis=-1)
+    log_risk = log_mean(loss.log_value, margins, weight, smallest)
     if rule == "risk":
         log_scale = loss.log_inverse_slope(log_risk)
     elif rule == "constant":
         log_scale = jnp.zeros_like(log_risk)
     else:
-        log_scale = -jax.nn.logsumexp(log_weight + log_slopes, axis=-1)
+        log_scale = -log_mean(loss.log_slope, margins, weight, smallest)
     # Two huge exponents of opposite sign: add them before exponentiating. The sample weight stays
     # a factor outside, where its ratios are exact: the hard instances cancel to the last bit.
     exponents = log_slopes + log_scale[..., None]
     if jnp.ndim(weight):
         exponents = jnp.where(weight > 0, exponents, -jnp.inf)  # 0 * exp(large) would be nan
-    return Update(weight * jnp.exp(exponents), log_risk, log_scale)
+    # The barrier keeps XLA from computing p once for its sum and once more for its product with X.
+    weights = jax.lax.optimization_barrier(weight * jnp.exp(exponents))
+    return Update(weights, log_risk, log_scale)
+
+
+def smallest_margin(margins: jax.Array, weight: jax.Array) -> jax.Array:
+    """The least of `margins` [..., n] among the samples of positive weight, [...]."""
+    if jnp.ndim(weight):
+        margins = jnp.where(weight > 0, margins, jnp.inf)
+    return margins.min(axis=-1)
+
+
+def log_mean(
+    log_function: Callable[[jax.Array], jax.Array],
+    margins: jax.Array,
+    weight: jax.Array,
+    smallest: jax.Array,
+) -> jax.Array:
+    """Computes `ln sum_i weight_i f(z_i)` from ln f, for a decreasing f, [...].
+
+    The largest term is then known before the logarithms are: one pass over the samples, where
+    logsumexp would evaluate ln f once for the maximum and once for the sum.
+    """
+    shift = log_function(smallest)
+    terms = jnp.exp(log_function(margins) - shift[..., None])
+    if jnp.ndim(weight):
+        terms = jnp.where(weight > 0, terms, 0)
+    return shift + jnp.log((weight * terms).sum(axis=-1))
 
 
 def update_weights(
