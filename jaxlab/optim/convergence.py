@@ -9,6 +9,7 @@ from jaxlab.optim.bounds import log_risk_bound
 from jaxlab.optim.gradient_descent import GDResult
 from jaxlab.optim.perceptron import batch_perceptron, perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
+from jaxlab.optim.statements import STATEMENTS
 from jaxlab.runs import Claim, holds, spread
 
 # Loss and rule of each variant. The abstract speaks of the second; its sentence is proved for the
@@ -98,21 +99,11 @@ def claims(problems: Problems, etas, measured: dict, perceptrons: dict) -> list[
 
 
 _BOUND_ROWS = {"LS1": "exponential", "LS2": "logistic_risk", "LS2b": "logistic_potential"}
-_BOUND_TEXT = {
-    "LS1": (
-        "After at most 1/gamma^2 burn-in steps the risk is at most exp(-Theta(eta)) "
-        "(exponential loss).",
-        "Proved for every eta.",
-    ),
-    "LS2": (
-        "The same for the logistic loss with the stepsize of the mean risk, as in the abstract.",
-        "Holds for moderate eta only: phi is not convex for a mean of logistic losses, and one "
-        "wrong sample among n has mass 1/n. See the figure imbalance.",
-    ),
-    "LS2b": (
-        'The same for the logistic loss with the rule "potential".',
-        "The stepsize is eta over the mean slope in place of the paper's rule.",
-    ),
+_REMARKS = {
+    "LS1": "Proved for every eta.",
+    "LS2": "Holds for moderate eta only: phi is not convex for a mean of logistic losses, and one "
+    "wrong sample among n has mass 1/n. See the figure imbalance.",
+    "LS2b": "The stepsize is eta over the mean slope in place of the paper's rule.",
 }
 
 
@@ -120,34 +111,37 @@ def _bound_row(row: str, variant: str, etas, measured: dict) -> Claim:
     result = measured[variant]
     excess = np.maximum(result["excess_average"], result["excess_best"])  # [S, E]
     violated = excess > TOLERANCE
-    statement, remark = _BOUND_TEXT[row]
     per_eta = ", ".join(
         f"eta {eta_label(eta)}: {count}/{len(violated)}"
         for eta, count in zip(etas, violated.sum(axis=0), strict=True)
     )
     return Claim(
         row,
-        statement,
+        STATEMENTS[row],
         "ln L <= -Theta(eta) for t >= 1/gamma^2",
         f"{violated.sum()} of {violated.size} runs above; per set at most "
         f"{spread(excess.max(axis=1)):.2g}",
         holds(not violated.any()),
         unit="max(1, eta)",
         detail=f"ln L of the average and of the best iterate against -eta (gamma^2 t - 1)/2 at "
-        f"every t, tolerance {TOLERANCE:g} max(1, eta). Above it: {per_eta}. {remark}",
+        f"every t, tolerance {TOLERANCE:g} max(1, eta). Above it: {per_eta}. {_REMARKS[row]}",
     )
 
 
 def _arbitrarily_small_row(etas, result: dict) -> Claim:
     after = result["after_burn_in"]
-    statement = "The risk becomes arbitrarily small right after the burn-in."
     if np.isnan(after).any():
         return Claim(
-            "LS3", statement, "", "", "not run", detail="2/gamma^2 steps are more than --max_steps"
+            "LS3",
+            STATEMENTS["LS3"],
+            "",
+            "",
+            "not run",
+            detail="2/gamma^2 steps are more than --max_steps",
         )
     return Claim(
         "LS3",
-        statement,
+        STATEMENTS["LS3"],
         "-ln L = Theta(eta)",
         f"{spread(after.min(axis=1)):.3f}; min {after.min():.3f}",
         holds(after.min() >= 0.5),
@@ -162,11 +156,10 @@ def _monotonicity_row(etas, result: dict) -> Claim:
     small, large = rises[:, etas <= 1], rises[:, etas >= 100]
     counts = zip(map(eta_label, etas), rises.sum(axis=0), strict=True)
     shares = ", ".join(f"{eta}: {count}/{len(rises)}" for eta, count in counts)
-    statement = "The evolution of the risk may be non-monotonic."
     if not small.size or not large.size:
         return Claim(
             "LS4",
-            statement,
+            STATEMENTS["LS4"],
             "",
             shares,
             "reported",
@@ -174,7 +167,7 @@ def _monotonicity_row(etas, result: dict) -> Claim:
         )
     return Claim(
         "LS4",
-        statement,
+        STATEMENTS["LS4"],
         "",
         shares,
         holds(not small.any() and large.all()),
@@ -198,7 +191,7 @@ def _perceptron_row(problems: Problems, etas, result: dict, perceptrons: dict) -
 
     return Claim(
         "LS8",
-        "The Perceptron needs 1/gamma^2 steps, and gradient descent matches it in the constants.",
+        STATEMENTS["LS8"],
         "<= 1",
         f"Perceptron {shown(online)}; GD {shown(ours)}; batch Perceptron {shown(batch)}",
         holds(all((steps <= limit).all() for steps in (ours, online, batch))),

@@ -17,28 +17,13 @@ from jaxlab.optim.problems import (
     random_problems,
     real_problem,
 )
+from jaxlab.optim.statements import STATEMENTS
 from jaxlab.runs import Claim, Run, option, progress
 
 _INSEPARABLE = (
     "{data} is not linearly separable: the theory does not apply. Add features (products, a "
     "kernel's features) or remove contradicting labels, and look at max_margin's certificate."
 )
-# The rows that the theory states for the data at hand; the others are about generated data.
-_THEORY_ROWS = {
-    "LS1": "The risk is at most exp(-Theta(eta)) after 1/gamma^2 steps (exponential loss).",
-    "LS2": "The same for the logistic loss with the stepsize of the mean risk.",
-    "LS2b": 'The same for the logistic loss with the rule "potential".',
-    "LS3": "The risk becomes arbitrarily small right after the burn-in.",
-    "LS4": "The evolution of the risk may be non-monotonic.",
-    "LS8": "The Perceptron needs 1/gamma^2 steps, and gradient descent matches it.",
-    "LS9": "The results extend to a broad class of losses.",
-    "LS10": "The results extend to certain two-layer networks.",
-    "LS11": "Large adaptive stepsizes beat small and constant ones.",
-    "LS12": "A separator is found within 1/gamma^2 steps.",
-}
-
-
-_ROWS = ("LS1", "LS2", "LS2b", *(f"LS{number}" for number in range(3, 13)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +102,7 @@ def run(config: Config, run: Run) -> list[Claim]:
             print(_INSEPARABLE.format(data=config.data))
         for name in progress(chosen, "large_stepsize_gd"):
             rows += _PARTS[name](config, run, own)
-    return run.write_claims(sorted(rows, key=lambda claim: _ROWS.index(claim.id)))
+    return run.write_claims(sorted(rows, key=lambda claim: list(STATEMENTS).index(claim.id)))
 
 
 def _own_problem(config: Config) -> Problems:
@@ -153,7 +138,7 @@ def _same_label(label, text: str) -> bool:
 
 def _not_run(config: Config, rows: Iterable[str]) -> list[Claim]:
     reason = _INSEPARABLE.format(data=config.data)
-    return [Claim(row, _THEORY_ROWS[row], "", "", "not run", detail=reason) for row in rows]
+    return [Claim(row, STATEMENTS[row], "", "", "not run", detail=reason) for row in rows]
 
 
 def _convergence(config: Config, run: Run, own: Problems | None) -> list[Claim]:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from jaxlab.optim.bounds import log_risk_bound
+from jaxlab.optim.convergence import IMBALANCE_ETAS
+from jaxlab.optim.lower_bounds import OPTIMAL
 from jaxlab.optim.problems import eta_label
 from jaxlab.runs.figures import PALETTE, styled, subplots
 
@@ -19,8 +22,6 @@ _DASHED = {"linestyle": (0, (4, 2)), "linewidth": 1.0}
 
 def _shades(count: int) -> np.ndarray:
     """Ordered colours from light to dark for an ordered quantity, legible without hue."""
-    from matplotlib import colormaps
-
     return colormaps["viridis_r"](np.linspace(0.12, 1.0, count))
 
 
@@ -138,8 +139,6 @@ def burn_in(
 @styled
 def imbalance(measured: Mapping) -> Figure:
     """One hard sample among 1000: where the abstract's sentence fails for the logistic loss."""
-    from jaxlab.optim.convergence import IMBALANCE_ETAS
-
     fig, panels = subplots(1, 2, width=9, height=3.2)
     margin = float(measured["margin"])
     eta_at = IMBALANCE_ETAS.index(1e4)
@@ -169,8 +168,6 @@ def imbalance(measured: Mapping) -> Figure:
 @styled
 def lower_bounds(batch: Mapping, etas: Sequence[float]) -> Figure:
     """First separators on the hard chains against the number of steps nobody can beat."""
-    from jaxlab.optim.lower_bounds import OPTIMAL
-
     fig, axes = subplots(width=5.2, height=4.4)
     min_steps = batch["min_steps"]
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ from jaxlab.optim.bounds import log_risk_bound
 from jaxlab.optim.convergence import TOLERANCE, burn_in_steps
 from jaxlab.optim.losses import margin_loss
 from jaxlab.optim.problems import Problems, eta_label, sweep
+from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.two_layer import init_two_layer, run_two_layer_gd
 from jaxlab.runs import Claim, holds, spread
 
@@ -91,10 +92,14 @@ def claims(losses: dict | None, problems: Problems, networks: dict) -> list[Clai
 
 
 def _losses_row(measured: dict | None) -> Claim:
-    statement = "The results extend to a broad class of losses."
     if measured is None:
         return Claim(
-            "LS9", statement, "", "", "not run", detail="2/gamma^2 steps are more than --max_steps"
+            "LS9",
+            STATEMENTS["LS9"],
+            "",
+            "",
+            "not run",
+            detail="2/gamma^2 steps are more than --max_steps",
         )
     below = all((measured[name]["potential"] <= measured[name]["target"]).all() for name in LOSSES)
 
@@ -105,7 +110,7 @@ def _losses_row(measured: dict | None) -> Claim:
     ratios = [measured[name]["potential"] / measured[name]["target"] for name in LOSSES]
     return Claim(
         "LS9",
-        statement,
+        STATEMENTS["LS9"],
         f"ln l(Theta(eta)); ln l(eta/2): {targets}",
         f"{medians('potential')}; over ln l(eta/2) at least {spread(np.min(ratios, axis=0)):.3f}",
         holds(below),
@@ -134,7 +139,7 @@ def _networks_row(problems: Problems, measured: dict) -> Claim:
     )
     return Claim(
         "LS10",
-        "The results extend to certain two-layer networks.",
+        STATEMENTS["LS10"],
         "ln L <= -Theta(eta) after 1/(alpha gamma)^2 steps",
         f"{(exponential > TOLERANCE).sum()} of {exponential.size} runs above the bound; per set at "
         f"most {spread(exponential.max(axis=(0, 2, 3))):.2g}",

@@ -10,6 +10,7 @@ import numpy as np
 from jaxlab.optim.hard_instances import HardDataset, hard_dataset_batch, hard_dataset_online
 from jaxlab.optim.perceptron import perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
+from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.stepsize import RULES
 from jaxlab.runs import Claim, holds, spread
 
@@ -85,7 +86,7 @@ def _batch_row(batch: dict) -> Claim:
     ratio = np.where(found, first / min_steps, np.inf)
     return Claim(
         "LS5",
-        "There are data sets on which any batch first-order method needs Omega(1/gamma^2) steps.",
+        STATEMENTS["LS5"],
         "Omega(1/gamma^2)",
         f"{early.sum()} of {first.size} runs before step d; earliest at {ratio.min():.3f} d",
         holds(not early.any()),
@@ -103,7 +104,7 @@ def _online_row(online: dict) -> Claim:
     orders = ", ".join(f"{len(updates)} orders of {dim}" for dim, updates in online.items())
     return Claim(
         "LS6",
-        "There are data sets on which any online method needs Omega(1/gamma^2) steps.",
+        STATEMENTS["LS6"],
         "Omega(1/gamma^2)",
         f"{spread(ratio):.4f}",
         holds(exact),
@@ -121,7 +122,7 @@ def _minimax_row(batch: dict) -> Claim:
     inverse_kappa = (batch["upper"] / batch["min_steps"])[:, None]
     return Claim(
         "LS7",
-        "Gradient descent with these stepsizes is minimax optimal among batch first-order methods.",
+        STATEMENTS["LS7"],
         "constant",
         f"{ratio.min():.3f} to {ratio.max():.3f}",
         holds((ratio <= inverse_kappa).all()),

@@ -1,7 +1,7 @@
 """LS11 and LS12: real data sets, against constant and small stepsizes, Perceptrons and L-BFGS."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxlab.optim.convergence import burn_in_steps
 from jaxlab.optim.losses import log_risk
 from jaxlab.optim.perceptron import batch_perceptron, perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
+from jaxlab.optim.statements import STATEMENTS
 from jaxlab.runs import Claim, holds, spread
 
 TARGETS = (1e-2, 1e-8, 1e-30, 1e-100, 1e-300)
@@ -30,7 +31,8 @@ def measure(
 ) -> dict:
     """Trajectories {method: {eta: {log_risk [T+1], min_margin [T+1]}}} on one data set.
 
-    The adaptive rules run for at most 1/margin^2 steps, the others for `num_steps`. `orders` holds
+    The adaptive rules run for 1/margin^2 steps (100 to `num_steps`), the others for `num_steps`.
+    `orders` holds
     first separators under permutations of the samples: with a huge eta, rounding decides between
     trajectories, and the order of summation decides about rounding.
     """
@@ -51,7 +53,11 @@ def measure(
         "margin": problem.margin[0],
         "size": np.array(X.shape),
         "trajectories": measured,
-        "perceptron": {"updates": online.num_updates, "passes": online.num_passes},
+        "perceptron": {
+            "updates": online.num_updates,
+            "passes": online.num_passes,
+            "converged": online.converged,
+        },
         "batch_perceptron": {"updates": batch.num_updates, "converged": batch.converged},
         "orders": _over_orders(X, y, nearest(etas, 1e3), within, rng, num_orders),
     }
@@ -176,6 +182,7 @@ def table(measured: dict[str, dict]) -> str:
                 lines.append(f"| {data} | {burn_in} | {name} | {shown} |")
         for name in ("perceptron", "batch_perceptron"):
             updates = f"{int(result[name]['updates'])} updates"
+            updates = updates if result[name]["converged"] else f"none in {updates}"
             lines.append(f"| {data} | {burn_in} | {name} | {updates} |{' - |' * len(TARGETS)}")
     return "\n".join(lines) + "\n"
 
@@ -191,85 +198,75 @@ def claims(measured: dict[str, dict], etas: Sequence[float], num_steps: int) -> 
         if name not in within
     ]
     limit = f" Out of reach of {num_steps} steps: {', '.join(beyond)}." if beyond else ""
+    if not within:
+        return [
+            Claim(row, STATEMENTS[row], "", "", "not run", detail=limit.strip())
+            for row in ("LS11", "LS12")
+        ]
     return [
         _small_risk_row(within, nearest(etas, 1e4), limit),
         _separator_row(within, nearest(etas, 1e3), limit),
     ]
 
 
-def _row(row: str, statement: str, within: dict, limit: str, judge: Callable[[], Claim]) -> Claim:
-    if not within:
-        return Claim(row, statement, "", "", "not run", detail=limit.strip())
-    return judge()
-
-
 def _small_risk_row(within: dict, eta: float, limit: str) -> Claim:
-    statement = "Large adaptive stepsizes beat small and constant ones."
-
-    def judge() -> Claim:
-        shown, reached = [], True
-        for name, result in within.items():
-            burn_in = 1 / result["margin"] ** 2
-            steps = {
-                method: steps_to(result["trajectories"][method][eta_label(eta)], TARGETS[-1])
-                for method in ADAPTIVE
-            }
-            reached &= all(0 <= step <= burn_in for step in steps.values())
-            shown.append(f"{name} {steps['exponential']}/{steps['potential']} of {burn_in:.0f}")
-        name, result = list(within.items())[-1]
-        constant = result["trajectories"]["constant"]
-        slow = ", ".join(
-            f"constant {base_eta}: {'/'.join(_dashes(trajectory))}"
-            for base_eta, trajectory in constant.items()
-        )
-        return Claim(
-            "LS11",
-            statement,
-            "",
-            "; ".join(shown),
-            holds(reached),
-            unit="steps to risk 1e-300",
-            detail=f"exponential/logistic potential at eta {eta_label(eta)}, of 1/gamma^2 (the "
-            f"criterion). Steps to 1e-2/1e-8/1e-30/1e-100/1e-300 on {name}: {slow}, risk eta=1: "
-            f"{'/'.join(_dashes(result['trajectories']['risk']['1']))}. L-BFGS on ln L needs fewer "
-            f"evaluations, and after separation any method can scale w.{limit}",
-        )
-
-    return _row("LS11", statement, within, limit, judge)
+    shown, reached = [], True
+    for name, result in within.items():
+        burn_in = 1 / result["margin"] ** 2
+        steps = {
+            method: steps_to(result["trajectories"][method][eta_label(eta)], TARGETS[-1])
+            for method in ADAPTIVE
+        }
+        reached &= all(0 <= step <= burn_in for step in steps.values())
+        shown.append(f"{name} {steps['exponential']}/{steps['potential']} of {burn_in:.0f}")
+    example = "digits 3v8" if "digits 3v8" in within else list(within)[-1]
+    trajectories = within[example]["trajectories"]
+    slow = [
+        f"constant {base_eta}: {_steps_to_targets(trajectory)}"
+        for base_eta, trajectory in trajectories["constant"].items()
+    ]
+    slow.append(f"risk eta 1: {_steps_to_targets(trajectories['risk']['1'])}")
+    return Claim(
+        "LS11",
+        STATEMENTS["LS11"],
+        "",
+        "; ".join(shown),
+        holds(reached),
+        unit="steps to risk 1e-300",
+        detail=f"exponential/logistic potential at eta {eta_label(eta)}, of 1/gamma^2 (the "
+        f"criterion). Steps to 1e-2/1e-8/1e-30/1e-100/1e-300 on {example}: {', '.join(slow)}. "
+        "L-BFGS on ln L needs fewer evaluations, and after separation any method can scale w."
+        f"{limit}",
+    )
 
 
-def _dashes(trajectory: dict) -> list[str]:
+def _steps_to_targets(trajectory: dict) -> str:
     steps = [steps_to(trajectory, target) for target in TARGETS]
-    return ["-" if step < 0 else str(step) for step in steps]
+    return "/".join("-" if step < 0 else str(step) for step in steps)
 
 
 def _separator_row(within: dict, eta: float, limit: str) -> Claim:
-    statement = "On real data a separator is found within 1/gamma^2 steps."
-
-    def judge() -> Claim:
-        found = all(
-            ((result["orders"] >= 0) & (result["orders"] <= 1 / result["margin"] ** 2)).all()
-            for result in within.values()
-        )
-        shown = "; ".join(
-            f"{name} {spread(result['orders']):.3g} of {1 / result['margin'] ** 2:.0f}"
-            for name, result in within.items()
-        )
-        peers = "; ".join(
-            f"{name} {int(result['perceptron']['updates'])} updates in "
-            f"{int(result['perceptron']['passes'])} passes, "
-            f"{steps_to_separator(result['trajectories']['lbfgs'][''])} evaluations"
-            for name, result in within.items()
-        )
-        return Claim(
-            "LS12",
-            statement,
-            "<= 1/gamma^2",
-            shown,
-            holds(found),
-            unit="steps",
-            detail=f"exponential loss, eta {eta_label(eta)}, over permutations of the samples. "
-            f"Perceptron and L-BFGS: {peers}.{limit}",
-        )
-
-    return _row("LS12", statement, within, limit, judge)
+    found = all(
+        ((result["orders"] >= 0) & (result["orders"] <= 1 / result["margin"] ** 2)).all()
+        for result in within.values()
+    )
+    shown = "; ".join(
+        f"{name} {spread(result['orders']):.3g} of {1 / result['margin'] ** 2:.0f}"
+        for name, result in within.items()
+    )
+    peers = "; ".join(
+        f"{name} {int(result['perceptron']['updates'])} updates in "
+        f"{int(result['perceptron']['passes'])} passes, "
+        f"{steps_to_separator(result['trajectories']['lbfgs'][''])} evaluations"
+        for name, result in within.items()
+    )
+    return Claim(
+        "LS12",
+        STATEMENTS["LS12"],
+        "<= 1/gamma^2",
+        shown,
+        holds(found),
+        unit="steps",
+        detail=f"exponential loss, eta {eta_label(eta)}, over permutations of the samples. "
+        f"Perceptron and L-BFGS: {peers}.{limit}",
+    )
