@@ -41,8 +41,15 @@ from jaxlab.icl.linear_block import (
 from jaxlab.icl.optimal_lsa import LSAOptimum, optimal_lsa
 from jaxlab.icl.prior import TaskPrior, make_prior
 from jaxlab.icl.prompts import Prompts, interleave, make_tokens, sample_prompts, split_tokens
+from jaxlab.icl.regression_tasks import (
+    RegressionTasks,
+    diabetes_tasks,
+    estimate_prior,
+    load_tasks,
+    sample_task_prompts,
+)
 from jaxlab.icl.risk import icl_risk, lsa_gap_lower_bound
-from jaxlab.icl.training import TrainResult, fit_population, train
+from jaxlab.icl.training import TrainResult, fit_population, train, train_on_tasks
 from jaxlab.icl.transformer import ICLTransformer
 
 __all__ = [
@@ -55,11 +62,14 @@ __all__ = [
     "LTBParams",
     "Projection",
     "Prompts",
+    "RegressionTasks",
     "TaskPrior",
     "TrainResult",
     "bayes_predict",
     "bayes_risk",
+    "diabetes_tasks",
     "effective",
+    "estimate_prior",
     "fit_population",
     "gd_beta_predict",
     "gd_beta_risk",
@@ -68,6 +78,7 @@ __all__ = [
     "init_lsa",
     "init_ltb",
     "interleave",
+    "load_tasks",
     "lsa_apply",
     "lsa_gap_lower_bound",
     "ltb_apply",
@@ -79,7 +90,9 @@ __all__ = [
     "optimal_lsa",
     "project_to_gd_beta",
     "sample_prompts",
+    "sample_task_prompts",
     "signal_eigenvalues",
     "split_tokens",
     "train",
+    "train_on_tasks",
 ]

@@ -61,30 +61,16 @@ def optimal_lsa(
 
 
 def _minimise(prior: TaskPrior, num_context: int, num_starts: int, key: jax.Array, dtype):
-    dim = prior.mean.shape[0]
     scale = _label_scale(prior)
-
-    def unpack(theta):
-        """Weights of order 1 whatever the size of the labels, which BFGS needs."""
-        value = jnp.append(scale * theta[:dim], 1.0)
-        query = theta[dim:].reshape(dim + 1, dim) / jnp.append(jnp.ones(dim), scale)[:, None]
-        return Effective(jnp.zeros(dim), value, query)
-
-    @jax.jit
-    def objective(theta):
-        return jax.value_and_grad(
-            lambda t: effective_risk(unpack(t), prior, num_context) / scale**2
-        )(theta)
-
     found = [
         scipy.optimize.minimize(
-            lambda theta: jax.device_get(objective(theta)),
+            lambda theta: jax.device_get(_objective(theta, scale, prior, num_context)),
             start,
             jac=True,
             method="BFGS",
             options={"gtol": 1e-9, "maxiter": 10_000},
         )
-        for start in _starts(prior, num_context, num_starts, key)
+        for start in _starts(prior, scale, num_context, num_starts, key)
     ]
     best = min(found, key=lambda result: result.fun)
     slope = np.abs(best.jac).max()
@@ -99,16 +85,32 @@ def _minimise(prior: TaskPrior, num_context: int, num_starts: int, key: jax.Arra
     floor = float(min_gd_beta_risk(prior, num_context))
     bound = float(lsa_gap_lower_bound(prior, num_context))
     assert risk >= floor + bound - 1e-9 * max(1.0, risk), "below the proved lower bound"
-    _, value, query = unpack(jnp.asarray(best.x))
+    _, value, query = _unpack(jnp.asarray(best.x), scale)
     params = jax.tree.map(lambda x: np.asarray(x, dtype), lsa_from_effective(value, query))
     return LSAOptimum(params, risk, risk - floor)
 
 
-def _starts(prior: TaskPrior, num_context: int, num_starts: int, key: jax.Array):
+@jax.jit
+def _objective(theta: jax.Array, scale: float, prior: TaskPrior, num_context: int):
+    """Relative risk and its gradient; the number of examples is traced, so M costs no compile."""
+    return jax.value_and_grad(
+        lambda t: effective_risk(_unpack(t, scale), prior, num_context) / scale**2
+    )(theta)
+
+
+def _unpack(theta: jax.Array, scale: float) -> Effective:
+    """Variables of order 1 whatever the size of the labels, which BFGS needs, to parameters."""
+    dim = round((theta.size + 1) ** 0.5) - 1  # theta holds d + (d + 1) d numbers
+    value = jnp.append(scale * theta[:dim], 1.0)
+    query = theta[dim:].reshape(dim + 1, dim) / jnp.append(jnp.ones(dim), scale)[:, None]
+    return Effective(jnp.zeros(dim), value, query)
+
+
+def _starts(prior: TaskPrior, scale: float, num_context: int, num_starts: int, key: jax.Array):
     dim = prior.mean.shape[0]
     mean, Gamma = np.asarray(prior.mean), np.asarray(optimal_gd_beta(prior, num_context).Gamma)
     query = np.append(Gamma.T, np.zeros(dim))
-    informed = [np.append(c * mean / _label_scale(prior), query) for c in (0.0, -1.0, -0.7)]
+    informed = [np.append(c * mean / scale, query) for c in (0.0, -1.0, -0.7)]
     noise = np.asarray(jax.random.normal(key, (max(num_starts - 3, 0), query.size + dim)))
     drawn = [informed[1] + 0.3 * (1 + np.abs(informed[1])) * row for row in noise]
     return [*informed, *drawn][:num_starts]

@@ -108,7 +108,7 @@ def interleave(tokens: jax.Array) -> jax.Array:
     return pairs.reshape(*pairs.shape[:-3], -1, pairs.shape[-1])[..., :-1, :]
 
 
-def check_num_context(num_context: int) -> None:
-    """Raises ValueError unless there is at least one example."""
-    if num_context < 1:
+def check_num_context(num_context: int | jax.Array) -> None:
+    """Raises ValueError unless there is at least one example; a traced number is not checked."""
+    if not isinstance(num_context, jax.core.Tracer) and num_context < 1:
         raise ValueError(f"num_context must be >= 1, got {num_context}")

@@ -11,6 +11,7 @@ import optax
 from jaxlab.icl.linear_block import LSAParams, LTBParams
 from jaxlab.icl.prior import TaskPrior
 from jaxlab.icl.prompts import Prompts, check_num_context, covariance_roots, sample_with_roots
+from jaxlab.icl.regression_tasks import sample_task_prompts
 from jaxlab.icl.risk import icl_risk
 
 
@@ -56,8 +57,31 @@ def train(
         prompts = sample_with_roots(key, prior, roots, num_context, batch_size)
         return squared_errors(apply_fn(params, prompts.tokens), prompts).mean()
 
-    keys = jax.random.split(key, _checked(num_steps))
-    return _descend(loss, params, keys, optimizer)
+    return _descend(loss, params, jax.random.split(key, _checked(num_steps)), optimizer)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("apply_fn", "num_context", "num_steps", "batch_size", "optimizer")
+)
+def train_on_tasks(
+    key: jax.Array,
+    params: Any,
+    apply_fn: Callable[[Any, jax.Array], jax.Array],
+    X: jax.Array,
+    y: jax.Array,
+    num_context: int,
+    *,
+    num_steps: int,
+    batch_size: int,
+    optimizer: optax.GradientTransformation,
+) -> TrainResult:
+    """`train` on prompts from a collection of tasks, `X [tasks, N, d]` and `y [tasks, N]`."""
+
+    def loss(params, key):
+        prompts = sample_task_prompts(key, X, y, num_context, batch_size)
+        return squared_errors(apply_fn(params, prompts.tokens), prompts).mean()
+
+    return _descend(loss, params, jax.random.split(key, _checked(num_steps)), optimizer)
 
 
 @functools.partial(jax.jit, static_argnames=("num_context", "num_steps", "optimizer"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from jaxlab import parallel
 from jaxlab.runs.claims import count_verdicts, format_claims
@@ -36,7 +36,7 @@ def launch(name: str, experiment: ModuleType) -> None:
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, on several machines.")
     flags.DEFINE_integer("num_processes", None, "How many processes take part.")
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-    flags.FLAGS.set_default("logtostderr", True)
+    flags.FLAGS.set_default("verbosity", logging.WARNING)
     app.run(lambda argv: _main(name, experiment, argv))
 
 
