@@ -13,18 +13,19 @@ from jaxlab.optim.data import prepare, random_separable
 from jaxlab.optim.gradient_descent import GDResult, run_gd
 from jaxlab.optim.margin import max_margin
 
-# Real problems: scikit-learn's loader, class that becomes +1, class that becomes -1 (None: the
-# rest), and whether the features are standardized (the pixels of digits are divided by 16).
+# Real problems: scikit-learn's loader, the class that becomes +1, and the one that becomes -1
+# (None: the rest).
 REAL_SETS = {
-    "iris": ("load_iris", 0, None, True),
-    "wine": ("load_wine", 0, None, True),
-    "digits 0v1": ("load_digits", 0, 1, False),
-    "digits 4v9": ("load_digits", 4, 9, False),
-    "digits 3v8": ("load_digits", 3, 8, False),
-    "digits 1v8": ("load_digits", 1, 8, False),
-    "digits 0vR": ("load_digits", 0, None, False),
-    "cancer": ("load_breast_cancer", 1, 0, True),
+    "iris": ("load_iris", 0, None),
+    "wine": ("load_wine", 0, None),
+    "digits 0v1": ("load_digits", 0, 1),
+    "digits 4v9": ("load_digits", 4, 9),
+    "digits 3v8": ("load_digits", 3, 8),
+    "digits 1v8": ("load_digits", 1, 8),
+    "digits 0vR": ("load_digits", 0, None),
+    "cancer": ("load_breast_cancer", 1, 0),
 }
+_PIXEL_RANGE = 16
 
 
 _MOST_ENTRIES = 1e8
@@ -101,7 +102,7 @@ def one_problem(X: np.ndarray | BCOO, y: np.ndarray) -> Problems:
 
 
 def real_problem(name: str) -> Problems:
-    """One of `REAL_SETS`, from the files inside scikit-learn.
+    """One of `REAL_SETS`: features standardized, but pixels divided by their range.
 
     Raises:
       ImportError: scikit-learn is not installed.
@@ -112,11 +113,13 @@ def real_problem(name: str) -> Problems:
         raise ImportError(
             "the real data sets come with scikit-learn: pip install 'jaxlab[optim]'"
         ) from error
-    loader, positive, negative, standardize = REAL_SETS[name]
+    loader, positive, negative = REAL_SETS[name]
+    pixels = loader == "load_digits"
     bunch = getattr(datasets, loader)()
     chosen = np.isin(bunch.target, (positive, negative)) if negative is not None else slice(None)
     features, labels = bunch.data[chosen], bunch.target[chosen]
-    return one_problem(*prepare(features, labels == positive, standardize=standardize)[:2])
+    features = features / _PIXEL_RANGE if pixels else features
+    return one_problem(*prepare(features, labels == positive, standardize=not pixels)[:2])
 
 
 def eta_label(eta: float) -> str:
