@@ -225,7 +225,7 @@ def losses(measured: Mapping, names: Sequence[str], rules: Sequence[str]) -> Fig
     )
     axes.set_xticks(range(len(targets)), [name.replace("_", "\n") for name in names])
     _log_risk_axis(axes, "ln risk of the average at t = 2/γ²")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     return fig
 
 
