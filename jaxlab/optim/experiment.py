@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlab.optim import convergence, figures, generality, lower_bounds, real_data
 from jaxlab.optim.data import load_libsvm, load_npz, prepare
+from jaxlab.optim.losses import margin_loss
 from jaxlab.optim.problems import (
     REAL_SETS,
     Problems,
@@ -18,6 +19,7 @@ from jaxlab.optim.problems import (
     real_problem,
 )
 from jaxlab.optim.statements import STATEMENTS
+from jaxlab.optim.stepsize import check_eta
 from jaxlab.runs import Claim, Run, option, progress
 
 _INSEPARABLE = (
@@ -93,6 +95,7 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> list[Claim]:
     """Measures the chosen rows, draws the figures and writes claims.json."""
+    _check(config)
     chosen = list(_PARTS) if config.experiment == "all" else [config.experiment]
     rows: list[Claim] = []
     # The theory is checked to 1e-6 where logarithms of the risk reach 1e6.
@@ -103,6 +106,18 @@ def run(config: Config, run: Run) -> list[Claim]:
         for name in progress(chosen, "large_stepsize_gd"):
             rows += _PARTS[name](config, run, own)
     return run.write_claims(sorted(rows, key=lambda claim: list(STATEMENTS).index(claim.id)))
+
+
+def _check(config: Config) -> None:
+    """Refuses before the first computation what would fail, or be nan, after a while."""
+    if not config.eta:
+        raise ValueError("eta is empty: give at least one stepsize")
+    check_eta(config.eta)
+    for name in config.hard_losses:
+        margin_loss(name)
+    unknown = sorted(set(config.real_sets) - REAL_SETS.keys())
+    if unknown:
+        raise ValueError(f"unknown real_sets {unknown}: choose from {', '.join(REAL_SETS)}")
 
 
 def _own_problem(config: Config) -> Problems:

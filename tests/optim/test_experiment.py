@@ -117,6 +117,21 @@ def test_libsvm_files_and_label_errors(tmp_path):
         experiment.run(config, Run(tmp_path / "b", config))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eta": (1.0, -2.0)}, "eta must be positive"),
+        ({"eta": ()}, "eta is empty"),
+        ({"hard_losses": ("hinge",)}, "unknown loss 'hinge'"),
+        ({"real_sets": ("mnist",)}, r"unknown real_sets \['mnist'\]: choose from iris"),
+    ],
+)
+def test_bad_settings(change, message, tmp_path):
+    config = dataclasses.replace(TINY, **change)
+    with pytest.raises(ValueError, match=message):
+        experiment.run(config, Run(tmp_path, config))
+
+
 def test_presets_name_real_data_that_exists():
     for preset in experiment.PRESETS.values():
         assert set(preset.real_sets) <= set(experiment.REAL_SETS)
