@@ -23,6 +23,7 @@ BASELINES = {
     "risk": ("logistic", "risk", (1.0,)),
     "l2": ("logistic", "l2", (1.0,)),
 }
+_MOST_EVALUATIONS = 1000  # of L-BFGS
 ADAPTIVE = {"exponential": ("exponential", "risk"), "potential": ("logistic", "potential")}
 
 
@@ -45,8 +46,8 @@ def measure(
     for name, (loss, rule, base_etas) in BASELINES.items():
         measured[name] = _trajectories(problem, base_etas, num_steps, loss, rule)
     measured["polyak"] = {"": _polyak(X, y, num_steps)}
-    measured["lbfgs"] = {"": trace_lbfgs(X, y, "logistic", in_log=False)}
-    measured["lbfgs_log"] = {"": trace_lbfgs(X, y, "exponential", in_log=True)}
+    measured["lbfgs"] = {"": _lbfgs(X, y, "logistic", in_log=False)}
+    measured["lbfgs_log"] = {"": _lbfgs(X, y, "exponential", in_log=True)}
     online, batch = perceptron(X, y), batch_perceptron(X, y)
     rng = np.random.default_rng(seed)
     return {
@@ -118,9 +119,8 @@ def _observed(margins, w, loss="logistic"):
     return log_risk(margins, loss), jnp.where(norm > 0, margins.min() / norm, 0)
 
 
-def trace_lbfgs(X, y, loss: str, *, in_log: bool, most_evaluations: int = 1000) -> dict:
+def _lbfgs(X, y, loss: str, *, in_log: bool) -> dict:
     """SciPy's L-BFGS-B on the risk or its logarithm; one entry per evaluation of value and grad."""
-
     seen = []
 
     def value_and_grad(w):
@@ -133,7 +133,7 @@ def trace_lbfgs(X, y, loss: str, *, in_log: bool, most_evaluations: int = 1000) 
         np.zeros(X.shape[1]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxfun": most_evaluations, "maxiter": most_evaluations, "ftol": 0, "gtol": 0},
+        options={"maxfun": _MOST_EVALUATIONS, "maxiter": _MOST_EVALUATIONS, "ftol": 0, "gtol": 0},
     )
     risks, margins = np.transpose(seen)
     return {"log_risk": risks, "min_margin": margins}
