@@ -30,7 +30,7 @@ def measure(config, run: Run) -> list[Claim]:
             "Linear attention without the MLP suffers an irreducible additive approximation error",
             "",
             ", ".join(
-                f"{g:.3f} at |beta*| = {norm:.3g}"
+                f"{abs(g):.3f} at |beta*| = {norm:.3g}"
                 for norm, g in zip(config.gap_norms, gap, strict=True)
             ),
             holds(

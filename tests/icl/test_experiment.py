@@ -1,0 +1,70 @@
+import dataclasses
+
+import pytest
+
+from jaxlab.icl import experiment
+from jaxlab.runs import Run, read_claims
+
+TINY = dataclasses.replace(
+    experiment.PRESETS["smoke"],
+    dim=2,
+    num_context=4,
+    bayes_dim=3,
+    bayes_contexts=(5, 20),
+    bayes_samples=300,
+    gap_contexts=(5, 10),
+    random_blocks=50,
+    num_seeds=2,
+    sampled_steps=1500,
+    population_steps=1500,
+    test_prompts=50_000,
+    flow_starts=1,
+    flow_steps=4000,
+    flow_conditions=(1.0,),
+    transformer_width=8,
+    transformer_steps=20,
+    task_steps=20,
+)
+ROWS = ["IL1", "IL2", "IL8", "IL2b", "IL4", "IL4b", "IL3", "IL5", "IL6", "IL7"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("icl")
+    with Run(workdir, TINY) as run:
+        return workdir, experiment.run(TINY, run)
+
+
+def test_every_row_is_measured(finished):
+    workdir, claims = finished
+    assert [claim.id for claim in claims] == ROWS
+    assert read_claims(workdir / "claims.json") == claims
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    assert verdicts.pop("IL7") == "reported"
+    verdicts.pop("IL4b")  # a share of draws is still on the plateau after so few steps
+    verdicts.pop("IL2b")
+    assert set(verdicts.values()) == {"pass"}
+    assert len(list((workdir / "figures").glob("*.png"))) == 8
+
+
+def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
+    workdir, claims = finished
+    kept = (workdir / "results" / "gap.npz").stat().st_mtime_ns
+    (workdir / "results" / "flow.npz").unlink()
+    (workdir / "claims.json").unlink()
+    with Run(workdir, TINY) as run:
+        assert experiment.run(TINY, run) == claims
+    assert (workdir / "results" / "gap.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experiment": "other"}, "experiment must be one of all, bayes"),
+        ({"num_context": 0}, "num_context must be >= 1, got 0"),
+    ],
+)
+def test_refuses(change, message, tmp_path):
+    config = dataclasses.replace(TINY, **change)
+    with Run(tmp_path, config) as run, pytest.raises(ValueError, match=message):
+        experiment.run(config, run)
