@@ -33,7 +33,7 @@ def enable_compilation_cache() -> None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(root / "jaxlab" / "xla"))
         # Many small programs, each under jax's default of a second, add up to the start of a run.
-        jax.config.update("jax_persistent_compilation_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _version(package: str) -> str | None:

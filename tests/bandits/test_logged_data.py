@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from jaxlab import bandits
+
+HEADER = ",timestamp,item_id,position,click,propensity_score,user_feature_0"
+
+
+def write(path, *rows, header=HEADER):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_open_bandit_file(tmp_path):
+    path = write(
+        tmp_path / "all.csv",
+        '0,2019-11-24 00:00:00,14,3,0,0.0125,"abc, quoted"',
+        "1,2019-11-24 00:00:01,5,1,1,0.0125,x",
+    )
+    log = bandits.load_open_bandit(path)
+    np.testing.assert_array_equal(log.actions, [14, 5])
+    np.testing.assert_array_equal(log.rewards, [0.0, 1.0])
+    np.testing.assert_array_equal(log.positions, [3, 1])
+    np.testing.assert_array_equal(log.propensities, [0.0125, 0.0125])
+    assert log.num_arms == 15
+    assert np.issubdtype(log.actions.dtype, np.integer)
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (["1,2"], "item_id,click", "no column position, propensity_score"),
+        (["0,t,1,1,0,1.5,u"], HEADER, r"propensity_score must lie in \(0, 1\]"),
+        (["0,t,1,1,0,0,u"], HEADER, "propensity_score must lie"),
+        (["0,t,one,1,0,0.1,u"], HEADER, "line 2: item_id is 'one', not int"),
+        (["0,t,-1,1,0,0.1,u"], HEADER, "item_id must be >= 0"),
+        ([], HEADER, "has no rows"),
+    ],
+)
+def test_open_bandit_faults(tmp_path, rows, header, message):
+    path = write(tmp_path / "log.csv", *rows, header=header)
+    with pytest.raises(ValueError, match=message):
+        bandits.load_open_bandit(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_returns_files(tmp_path, suffix):
+    path = tmp_path / f"returns{suffix}"
+    policy, returns = [2, 0, 2, 2], [1.0, -5.0, 2.0, 3.0]
+    if suffix == ".csv":
+        rows = [f"{p},{r}" for p, r in zip(policy, returns, strict=True)]
+        write(path, *rows, header="policy_id,episode_return")
+    else:
+        np.savez(path, policy_id=np.array(policy), episode_return=np.array(returns))
+    loaded = bandits.load_returns(path)
+    np.testing.assert_array_equal(loaded.returns, [[-5, 0, 0], [0, 0, 0], [1, 2, 3]])
+    np.testing.assert_array_equal(loaded.mask.sum(1), [1, 0, 3])
+    stats = bandits.returns_to_arms(loaded.returns, loaded.mask, sigma=1.0)
+    np.testing.assert_allclose(stats.mean[np.array([0, 2])], [-5, 2])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"policy_id": [0]}, "no array episode_return"),
+        ({"policy_id": [-1], "episode_return": [1.0]}, "policy_id must be >= 0, got -1"),
+        ({"policy_id": [0.5], "episode_return": [1.0]}, "policy_id must hold integers"),
+        ({"policy_id": [0], "episode_return": [np.nan]}, "episode_return holds NaN"),
+        ({"policy_id": [0, 1], "episode_return": [1.0]}, r"\(2,\) and \(1,\)"),
+    ],
+)
+def test_returns_faults(tmp_path, arrays, message):
+    np.savez(tmp_path / "returns.npz", **{name: np.array(x) for name, x in arrays.items()})
+    with pytest.raises(ValueError, match=message):
+        bandits.load_returns(tmp_path / "returns.npz")
+
+
+def test_missing_files_and_other_suffixes(tmp_path):
+    for load, name in ((bandits.load_open_bandit, "a.csv"), (bandits.load_returns, "a.npz")):
+        with pytest.raises(FileNotFoundError):
+            load(tmp_path / name)
+    with pytest.raises(ValueError, match=r"\.npz or \.csv"):
+        bandits.load_returns(tmp_path / "a.txt")
+
+
+def test_minari_folders(tmp_path):
+    pytest.importorskip("minari")
+    with pytest.raises(FileNotFoundError, match="holds no Minari dataset"):
+        bandits.load_minari_returns([tmp_path])
