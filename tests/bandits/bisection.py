@@ -22,7 +22,7 @@ def solve(values, se2, radius):
     best = c == c.max()
     w = np.where(best, 1 / s, 0)
     w /= w.sum()
-    if np.ptp(c) == 0:
+    if np.ptp(c) == 0 or radius == 0:
         w = reference
     elif np.sum(w**2 * s) > budget:
         low, high = c.max() - 1e9 * np.ptp(c), c.max() - 1e-14 * np.ptp(c)
@@ -30,7 +30,6 @@ def solve(values, se2, radius):
             middle = (low + high) / 2
             low, high = (middle, high) if spread(middle) < budget else (low, middle)
         w = policy(low)
-        # Towards the reference the threshold goes to minus infinity: use the straight part.
     delta = np.zeros(values.shape)
     delta[seen] = w - reference
     return delta[seen] @ c, delta

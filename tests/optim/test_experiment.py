@@ -1,0 +1,137 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxlab.optim import convergence, experiment
+from jaxlab.runs import Run, read_claims
+
+pytest.importorskip("sklearn")
+
+TINY = dataclasses.replace(
+    experiment.PRESETS["smoke"],
+    eta=(1.0, 1e3, 1e4),
+    num_sets=3,
+    dims=(5,),
+    margins=(0.15, 0.3),
+    general_sets=2,
+    network_steps=40,
+    hard_dims=(4, 8),
+    hard_losses=("exponential", "logistic"),
+    real_sets=("iris",),
+    max_steps=120,
+)
+ROWS = ["LS1", "LS2", "LS2b", *(f"LS{n}" for n in range(3, 13))]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("tiny")
+    with Run(workdir, TINY) as run:
+        return workdir, experiment.run(TINY, run)
+
+
+def test_every_row_is_measured(finished):
+    workdir, claims = finished
+    assert [claim.id for claim in claims] == ROWS
+    assert read_claims(workdir / "claims.json") == claims
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    assert verdicts.pop("LS2") in ("pass", "fail")  # as measured: it may fail
+    assert set(verdicts.values()) <= {"pass"}
+
+
+def test_figures_and_tables_are_written(finished):
+    workdir, _ = finished
+    drawn = {path.stem for path in (workdir / "figures").glob("*.png")}
+    assert drawn == {
+        "burn_in",
+        "imbalance",
+        "losses",
+        "lower_bounds",
+        "margins",
+        "peers",
+        "risk",
+        "stepsizes",
+        "two_layer",
+    }
+    assert "L-BFGS" in (workdir / "artifacts" / "real_data.md").read_text()
+    with Run(workdir, TINY) as run:
+        assert "exponential/eta_10000/log_risk" in run.metrics()[0]
+
+
+def test_a_restarted_run_reads_its_phases_and_ends_the_same(finished, monkeypatch):
+    workdir, claims = finished
+
+    def never(*_, **__):
+        raise AssertionError("a finished phase ran again")
+
+    monkeypatch.setattr(convergence, "measure", never)
+    with Run(workdir, TINY) as run:
+        assert experiment.run(TINY, run) == claims
+
+
+def test_one_part_gives_its_rows(tmp_path):
+    config = dataclasses.replace(TINY, experiment="lower_bounds")
+    with Run(tmp_path, config) as run:
+        claims = experiment.run(config, run)
+    assert [claim.id for claim in claims] == ["LS5", "LS6", "LS7"]
+    assert {claim.verdict for claim in claims} == {"pass"}
+
+
+def _save(path, X, y):
+    np.savez(path, images=X, y=y)
+    return dataclasses.replace(TINY, data=str(path), x_key="images")
+
+
+def test_own_data(tmp_path, blobs):
+    X, y = blobs
+    labels = np.where(y > 0, 7, np.arange(len(y)) % 3)
+    config = _save(tmp_path / "own.npz", X, labels)
+    config = dataclasses.replace(config, experiment="real", positive_class="7")
+    with Run(tmp_path / "run", config) as run:
+        claims = experiment.run(config, run)
+    assert [claim.verdict for claim in claims] == ["pass", "pass"]
+    assert "own.npz" in claims[0].measured
+
+
+def test_inseparable_data_is_said_plainly(tmp_path, rng, capsys):
+    config = _save(tmp_path / "own.npz", rng.normal(size=(60, 2)), rng.integers(0, 2, 60))
+    with Run(tmp_path / "run", config) as run:
+        claims = experiment.run(config, run)
+    assert "not linearly separable: the theory does not apply" in capsys.readouterr().out
+    assert [claim.id for claim in claims] == ROWS
+    for claim in claims:
+        generated = claim.id in ("LS5", "LS6", "LS7")
+        assert claim.verdict == ("pass" if generated else "not run")
+        assert generated or "theory does not apply" in claim.detail
+
+
+def test_libsvm_files_and_label_errors(tmp_path):
+    path = tmp_path / "own.svm"
+    path.write_text("1 1:1\n2 1:-1\n3 2:1\n")
+    config = dataclasses.replace(TINY, data=str(path), experiment="real")
+    with pytest.raises(ValueError, match=r"3 labels \(1.0, 2.0, 3.0\).*--positive_class"):
+        experiment.run(config, Run(tmp_path / "a", config))
+    config = dataclasses.replace(config, positive_class="9")
+    with pytest.raises(ValueError, match="no label '9'"):
+        experiment.run(config, Run(tmp_path / "b", config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eta": (1.0, -2.0)}, "eta must be positive"),
+        ({"eta": ()}, "eta is empty"),
+        ({"hard_losses": ("hinge",)}, "unknown loss 'hinge'"),
+        ({"real_sets": ("mnist",)}, r"unknown real_sets \['mnist'\]: choose from iris"),
+    ],
+)
+def test_bad_settings(change, message, tmp_path):
+    config = dataclasses.replace(TINY, **change)
+    with pytest.raises(ValueError, match=message):
+        experiment.run(config, Run(tmp_path, config))
+
+
+def test_presets_name_real_data_that_exists():
+    for preset in experiment.PRESETS.values():
+        assert set(preset.real_sets) <= set(experiment.REAL_SETS)
