@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlab import lm
-from jaxlab.lm import experiment, text_experiment
+from jaxlab.lm import experiment, text_experiment, text_recipe
 from jaxlab.runs import Run
 
 pytest.importorskip("tokenizers")
@@ -54,7 +54,7 @@ def test_training_leaves_a_model_a_sample_and_claims(trained, capsys):
     assert rows[1]["loss"] < rows[0]["loss"]
     assert (workdir / "figures" / "training.png").stat().st_size > 10_000
     assert (workdir / "artifacts" / "sample.txt").read_text().startswith("One morning, Ada")
-    model = text_experiment.load_model(workdir)
+    model = text_recipe.load_model(workdir)
     assert model.cfg.d_model == 16
     assert model.tokenizer.vocab_size == model.cfg.vocab_size
 
@@ -71,9 +71,9 @@ def test_a_killed_run_goes_on_to_the_same_numbers(trained, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     monkeypatch.undo()
-    early = text_experiment.load_model(tmp_path).params  # from the checkpoint alone
+    early = text_recipe.load_model(tmp_path).params  # from the checkpoint alone
     run(tmp_path)
-    whole, resumed = (text_experiment.load_model(path).params for path in (trained[0], tmp_path))
+    whole, resumed = (text_recipe.load_model(path).params for path in (trained[0], tmp_path))
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     assert (early["embed"]["w"] != resumed["embed"]["w"]).any()
@@ -86,7 +86,7 @@ def test_generating_from_the_workdir_and_from_its_model_folder(trained, tmp_path
     run(tmp_path / "b", model=str(trained[0] / "artifacts" / "model"), **settings)
     assert capsys.readouterr().out == first
     assert first.startswith("One morning, Ada")
-    model = text_experiment.load_model(trained[0])
+    model = text_recipe.load_model(trained[0])
     ids = lm.encode_prompt(model.tokenizer, TINY.prompt)
     tokens = lm.generate(
         jax.random.key(0),
@@ -105,7 +105,7 @@ def test_evaluating_a_file(trained, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text(" ".join(story.text for story in lm.write_stories(9, 10)))
     (claim,) = run(tmp_path / "eval", experiment="eval", model=str(trained[0]), valid=str(file))
-    model = text_experiment.load_model(trained[0])
+    model = text_recipe.load_model(trained[0])
     rows = lm.pack(
         [lm.encode_document(model.tokenizer, file.read_text())], 64, pad_id=model.tokenizer.pad_id
     )
@@ -114,7 +114,7 @@ def test_evaluating_a_file(trained, tmp_path):
 
 
 def test_fine_tuning_with_adapters_on_conversations(trained, tmp_path):
-    model = text_experiment.load_model(trained[0])
+    model = text_recipe.load_model(trained[0])
     folder = tmp_path / "base"
     lm.save_hf(folder, model.cfg, model.params)
     template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
@@ -128,7 +128,7 @@ def test_fine_tuning_with_adapters_on_conversations(trained, tmp_path):
     workdir = tmp_path / "tuned"
     changes = {"model": str(folder), "train": str(file), "lora_rank": 2, "chat": True}
     run(workdir, **changes, parallel="pmap", eval_every=6)
-    tuned = text_experiment.load_model(workdir).params
+    tuned = text_recipe.load_model(workdir).params
     changed = {
         path[-1].key
         for (path, a), b in zip(
@@ -141,13 +141,13 @@ def test_fine_tuning_with_adapters_on_conversations(trained, tmp_path):
 
 
 def test_splits_do_not_change_what_is_learned(trained, tmp_path):
-    expected = text_experiment.load_model(trained[0]).params
+    expected = text_recipe.load_model(trained[0]).params
     for name, changes in {
         "pmap": {"parallel": "pmap"},
         "mesh": {"mesh": (2, 2), "grad_accum": 2, "remat": "full", "loss_chunk": 64},
     }.items():
         run(tmp_path / name, **changes)
-        params = text_experiment.load_model(tmp_path / name).params
+        params = text_recipe.load_model(tmp_path / name).params
         for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
             # Adam turns a gradient of rounding into a step: a bound, not bits.
             np.testing.assert_allclose(a, b, atol=2e-3)
@@ -155,7 +155,7 @@ def test_splits_do_not_change_what_is_learned(trained, tmp_path):
 
 def test_gpt2_architecture_trains(tmp_path):
     claims = run(tmp_path, architecture="gpt2", steps=3, schedule="wsd")
-    cfg = text_experiment.load_model(tmp_path).cfg
+    cfg = text_recipe.load_model(tmp_path).cfg
     assert (cfg.position, cfg.tie_embeddings, cfg.d_ff) == ("learned", True, 64)
     assert len(claims) == 3
 
