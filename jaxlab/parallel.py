@@ -82,12 +82,12 @@ def make_train_step(
     if grad_accum < 1:
         raise ValueError(f"grad_accum must be >= 1, got {grad_accum}")
     if parallel == "jit":
-        update = jax.jit(_update(loss_fn, tx, grad_accum, axis=None), donate_argnums=0)
+        update = jax.jit(make_update(loss_fn, tx, grad_accum=grad_accum), donate_argnums=0)
         return _checked(update, shards=1, grad_accum=grad_accum)
 
     devices = tuple(devices or jax.local_devices())
     update = jax.pmap(
-        _update(loss_fn, tx, grad_accum, axis=AXIS),
+        make_update(loss_fn, tx, grad_accum=grad_accum, axis=AXIS),
         axis_name=AXIS,
         in_axes=(None, 0, None),
         out_axes=None,
@@ -105,8 +105,19 @@ def make_train_step(
     return _checked(step, shards=len(devices), grad_accum=grad_accum)
 
 
-def _update(loss_fn: LossFn, tx: optax.GradientTransformation, grad_accum: int, axis: str | None):
-    """The body that both forms share: sums over rows, added up, divided once."""
+def make_update(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    grad_accum: int = 1,
+    axis: str | None = None,
+) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
+    """The step of `make_train_step` as a traceable function, for fusing several into one program.
+
+    Args:
+      loss_fn, tx, grad_accum: as there.
+      axis: name of a mapped axis over which sums are added; None where there is none.
+    """
 
     def summed(params, batch, key):
         total, weight, *aux = loss_fn(params, batch, key)

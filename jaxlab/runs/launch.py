@@ -36,7 +36,6 @@ def launch(name: str, experiment: ModuleType) -> None:
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, on several machines.")
     flags.DEFINE_integer("num_processes", None, "How many processes take part.")
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-    flags.FLAGS.set_default("verbosity", logging.WARNING)
     app.run(lambda argv: _main(name, experiment, argv))
 
 
@@ -44,6 +43,8 @@ def _main(name: str, experiment: ModuleType, argv: Sequence[str]) -> int:
     values = flags.FLAGS
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    if not values["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # jax tells at INFO which backends it did not find
     enable_compilation_cache()
     try:
         parallel.start_distributed(
