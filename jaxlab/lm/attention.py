@@ -23,9 +23,30 @@ def attend(
     probabilities [B, H, T, S] in the dtype of v).
     """
     B, T, H, _ = q.shape
+    if T == 1:
+        return _attend_one(q, k, v, visible)
     out, weights, total = _attend_heads(*_by_head(q, k, v), visible)
     probs = (weights / total).astype(v.dtype).reshape(B, H, T, -1)
     return _by_token(out, B, T), probs
+
+
+def _attend_one(q, k, v, visible):
+    """`attend` for one query per row, as in decoding: keys and values are read where they lie.
+
+    Transposing a cache for every token takes longer than the products on it.
+    """
+    B, _, H, d = q.shape
+    K = k.shape[2]
+    q = q.reshape(B, K, H // K, d)
+    logits = jnp.einsum("bkgd,bskd->bkgs", q, k, preferred_element_type=jnp.float32)
+    logits = jnp.where(visible[:, None], logits / math.sqrt(d), MASKED)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    out = jnp.einsum(
+        "bkgs,bskd->bkgd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    out = (out / total).astype(v.dtype).reshape(B, 1, H * d)
+    return out, (weights / total).astype(v.dtype).reshape(B, H, 1, -1)
 
 
 def attend_causal(q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array) -> jax.Array:
