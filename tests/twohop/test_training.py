@@ -1,0 +1,86 @@
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from jaxlab import twohop
+from jaxlab.twohop import training
+
+TASK = twohop.TaskConfig(n_chains=2, vocab_size=8)
+MODEL = twohop.ModelConfig(n_tokens=12, max_len=10, dim=16)
+FAST = twohop.TrainConfig("muon", lr=1e-2, batch_size=32, steps=60, eval_every=20, eval_size=64)
+
+
+def test_same_key_same_bits_and_the_history_is_complete():
+    first = twohop.train(jax.random.key(0), TASK, MODEL, FAST)
+    again = twohop.train(jax.random.key(0), TASK, MODEL, FAST)
+    chex.assert_trees_all_equal(first.params, again.params)
+    history = first.history
+    np.testing.assert_array_equal(history["step"], [20, 40, 60])
+    assert history["child_to_parent"].shape == (3, 3, 1)
+    wanted = {"step", "loss", "eval_loss", "accuracy", *twohop.RoleProbs._fields}
+    assert set(history) == wanted | set(twohop.RoleAttention._fields)
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["loss"][0] < np.log(12) + 1
+
+
+def test_a_resumed_run_ends_with_the_same_bits():
+    seen = []
+    whole = twohop.train(
+        jax.random.key(0), TASK, MODEL, FAST, on_eval=lambda p: seen.append(jax.device_get(p))
+    )
+    resumed = twohop.train(jax.random.key(0), TASK, MODEL, FAST, progress=seen[0])
+    chex.assert_trees_all_equal(resumed.params, whole.params)
+    chex.assert_trees_all_equal(resumed.history, whole.history)
+
+
+def test_checkpoints_stopping_and_warm_start():
+    keep = dataclasses.replace(FAST, keep_every=40, stop_accuracy=0.0, stop_after=20)
+    start = twohop.init_params(jax.random.key(9), MODEL)
+    result = twohop.train(jax.random.key(0), TASK, MODEL, keep, params=start)
+    np.testing.assert_array_equal(result.history["step"], [20, 40])
+    assert set(result.checkpoints) == {40}
+    chex.assert_trees_all_equal(result.checkpoints[40], jax.device_get(result.params))
+    assert np.isfinite(start["tok"]).all()  # not donated away
+    one = dataclasses.replace(FAST, steps=20)
+    moved = twohop.train(jax.random.key(0), TASK, MODEL, one, params=start).params
+    assert 0 < abs(moved["tok"] - start["tok"]).max() < 1
+
+
+def test_no_compilation_in_steady_state():
+    before = training._chunk._cache_size()
+    twohop.train(jax.random.key(1), TASK, MODEL, dataclasses.replace(FAST, steps=100))
+    assert training._chunk._cache_size() - before <= 1
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"optimizer": "sgd"}, "one of adamw, muon, got 'sgd'"),
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"batch_size": 0}, "batch_size must be >= 1"),
+        ({"eval_every": 0}, "eval_every must be >= 1"),
+    ],
+)
+def test_config_refuses(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        twohop.TrainConfig(**kwargs)
+
+
+def test_task_and_model_must_agree():
+    with pytest.raises(ValueError, match="the model has 34 tokens, the task 12"):
+        twohop.train(jax.random.key(0), TASK, twohop.ModelConfig(dim=8), FAST)
+    with pytest.raises(ValueError, match="10 positions exceed max_len 8"):
+        twohop.train(jax.random.key(0), TASK, dataclasses.replace(MODEL, max_len=8), FAST)
+
+
+def test_a_stuck_run_is_told():
+    history = {
+        "step": np.array([450, 500]),
+        "loss": np.array([3.0, 2.3]),
+        "child_to_parent": np.full((2, 3, 1), 0.04),
+    }
+    with pytest.warns(UserWarning, match="lower the learning rate 0.01"):
+        training._warn_if_stuck(history, twohop.TrainConfig(lr=1e-2))
