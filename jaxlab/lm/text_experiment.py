@@ -100,7 +100,7 @@ def train_on_text(config: "Config", run: Run) -> list[Claim]:
     params = merge_trained(state.params)
     if jax.process_index() == 0:
         save_hf(model.folder, cfg, params)
-    _continue_prompt(config, run, model._replace(params=params))
+    _continue_prompt(config, run, model._replace(params=params), fit=True)
     return [
         *_loss_claims(config, run, text, _evaluate(config, cfg, state.params, valid_rows)),
         _speed_claim(config, run, cfg, count_params(params)),
@@ -156,8 +156,11 @@ def _given_folder(config: "Config") -> str:
     return config.model
 
 
-def _continue_prompt(config: "Config", run: Run, model: Model):
-    """Prints the prompt and its continuation as it comes; keeps both in artifacts/sample.txt."""
+def _continue_prompt(config: "Config", run: Run, model: Model, *, fit: bool = False):
+    """Prints the prompt and its continuation as it comes; keeps both in artifacts/sample.txt.
+
+    `fit` shortens both to the model's context, where a sample is not what was asked for.
+    """
     tokenizer, text = model.tokenizer, config.prompt
     if config.chat:
         messages = [{"role": "user", "content": text}]
@@ -165,7 +168,13 @@ def _continue_prompt(config: "Config", run: Run, model: Model):
         ids = tokenizer.encode(text, add_special_tokens=False)
     else:
         ids = encode_prompt(tokenizer, text)
-    defaults = generation_defaults(model.folder) | {"max_new_tokens": config.max_new_tokens}
+    length, context = config.max_new_tokens, model.cfg.max_seq_len
+    if fit:
+        if len(ids) > context // 2:
+            ids = ids[: context // 2]
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+        length = min(length, context - len(ids))
+    defaults = generation_defaults(model.folder) | {"max_new_tokens": length}
     given = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(SamplingConfig)
