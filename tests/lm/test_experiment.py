@@ -61,8 +61,7 @@ def test_training_leaves_a_model_a_sample_and_claims(trained, capsys):
 
 def test_the_sample_after_training_fits_a_short_context(tmp_path):
     run(tmp_path, seq_len=8, max_new_tokens=64)
-    sample = (tmp_path / "artifacts" / "sample.txt").read_text()
-    assert "One morning, Ada".startswith(sample[:4])
+    assert (tmp_path / "artifacts" / "sample.txt").read_text().startswith("One")
     assert text_recipe.load_model(tmp_path).cfg.max_seq_len == 8
 
 
