@@ -192,3 +192,13 @@ class RiskTest(chex.TestCase):
             jax.test_util.check_grads(
                 lambda p: icl.icl_risk(p, priors[0], 5), (params,), order=1, modes=["rev"]
             )
+
+
+def test_excess_risk_of_a_block_is_its_squared_distance_to_the_optimum():
+    prior = generic_prior(3)
+    params = double(icl.init_ltb(jax.random.key(0), 3, scale=0.5))
+    prompts = icl.sample_prompts(jax.random.key(1), prior, 4, 400_000)
+    best = icl.gd_beta_predict(*icl.optimal_gd_beta(prior, 4), prompts.tokens)
+    squares = jnp.square(icl.ltb_apply(params, prompts.tokens) - best)
+    excess = icl.icl_risk(params, prior, 4) - icl.min_gd_beta_risk(prior, 4)
+    assert abs(squares.mean() - excess) < 4 * squares.std() / np.sqrt(squares.size)
