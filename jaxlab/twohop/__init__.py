@@ -42,6 +42,7 @@ from jaxlab.twohop.prompts import (
     make_prompts,
     score_next_token,
 )
+from jaxlab.twohop.seeds import train_seeds
 from jaxlab.twohop.task import (
     ROLE_NAMES,
     TaskConfig,
@@ -115,4 +116,5 @@ __all__ = [
     "three_param_loss",
     "three_param_prob",
     "train",
+    "train_seeds",
 ]
