@@ -15,6 +15,7 @@ Do LLMs Perform Two-Hop Reasoning in Context?", arXiv 2502.13913.
 """
 
 from jaxlab.twohop.circuits import random_guess_params, sequential_query_params
+from jaxlab.twohop.dissection import Dissection, dissect
 from jaxlab.twohop.interventions import EDGE_NAMES, knockout_bias, patch_sweep
 from jaxlab.twohop.model import (
     Cache,
@@ -26,8 +27,10 @@ from jaxlab.twohop.model import (
     query_logits,
 )
 from jaxlab.twohop.observables import (
+    ATTENTION_ROLES,
     RoleAttention,
     RoleProbs,
+    attention_by_role,
     logit_lens,
     ov_logit_lens,
     ov_role_logits,
@@ -70,9 +73,11 @@ from jaxlab.twohop.training import (
 from jaxlab.twohop.transition import PhaseReport, first_crossing, phase_transition
 
 __all__ = [
+    "ATTENTION_ROLES",
     "EDGE_NAMES",
     "ROLE_NAMES",
     "Cache",
+    "Dissection",
     "Interventions",
     "ModelConfig",
     "PhaseReport",
@@ -88,7 +93,9 @@ __all__ = [
     "TrainProgress",
     "TrainResult",
     "TwoHopBatch",
+    "attention_by_role",
     "counterfactual",
+    "dissect",
     "first_crossing",
     "forward",
     "forward_with_cache",

@@ -10,10 +10,10 @@ from jaxlab.runs import restore_checkpoint, save_checkpoint
 from jaxlab.twohop.seeds import seeds_progress_like
 
 TASK = twohop.TaskConfig(n_chains=2, vocab_size=8)
-MODEL = twohop.ModelConfig(n_tokens=12, max_len=10, dim=16)
+MODEL = twohop.ModelConfig(n_tokens=12, max_len=10, dim=16, n_layers=2)
 # Easy to reach, so that the seeds stop at different steps.
 FAST = twohop.TrainConfig(
-    "muon",
+    "adamw",
     lr=1e-2,
     batch_size=32,
     steps=50,
