@@ -24,6 +24,7 @@ from jaxlab.runs.launch import launch
 from jaxlab.runs.metrics import read_metrics
 from jaxlab.runs.options import check_choices, config_from_flags, define_flags, option
 from jaxlab.runs.progress import progress
+from jaxlab.runs.record import record
 from jaxlab.runs.report import report
 from jaxlab.runs.run import Run, WorkdirError
 from jaxlab.runs.spread import Spread, spread
@@ -48,6 +49,7 @@ __all__ = [
     "progress",
     "read_claims",
     "read_metrics",
+    "record",
     "report",
     "restore_checkpoint",
     "save_checkpoint",

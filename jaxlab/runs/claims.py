@@ -94,8 +94,8 @@ def format_claims(claims: Iterable[Claim], width: int = 100) -> str:
     columns = [
         ("claim", [claim.id for claim in claims]),
         ("verdict", [claim.verdict for claim in claims]),
-        ("paper", [_with_unit(claim.paper, claim.unit) for claim in claims]),
-        ("measured", [_with_unit(claim.measured, claim.unit) for claim in claims]),
+        ("paper", [with_unit(claim.paper, claim.unit) for claim in claims]),
+        ("measured", [with_unit(claim.measured, claim.unit) for claim in claims]),
     ]
     caps = [12, 8, (width - 26) // 3, width]
     widths = [
@@ -110,14 +110,15 @@ def format_claims(claims: Iterable[Claim], width: int = 100) -> str:
     return "\n".join([lines[0], "-" * min(width, max(map(len, lines))), *lines[1:]])
 
 
+def with_unit(number: str, unit: str) -> str:
+    """The number as it is printed; nothing where there is none."""
+    return f"{number} {unit}".strip() if number else ""
+
+
 def count_verdicts(claims: Iterable[Claim]) -> dict[str, int]:
     """How many claims have each verdict, in the order of `VERDICTS`."""
     verdicts = [claim.verdict for claim in claims]
     return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
-
-
-def _with_unit(number: str, unit: str) -> str:
-    return f"{number} {unit}".strip() if number else ""
 
 
 def _fit(text: str, width: int) -> str:

@@ -1,5 +1,6 @@
 """The whole of a script: flags, run directory, experiment, claims on the screen."""
 
+import dataclasses
 import shlex
 import sys
 import time
@@ -75,10 +76,17 @@ def _measure(name: str, experiment: ModuleType, config, run: Run) -> None:
     run.write_summary(
         {
             "system": name,
-            "command": shlex.join(["python", *sys.argv]),
+            "command": shlex.join(["python", f"scripts/{name}.py", *_settings(config)]),
             "wall_seconds": round(wall_seconds, 1),
         }
     )
     counts = ", ".join(f"{count} {verdict}" for verdict, count in count_verdicts(claims).items())
     print(format_claims(claims))
     print(f"\n{name}: {counts}; {wall_seconds:.0f} s; written to {run.workdir}")
+
+
+def _settings(config) -> list[str]:
+    """The flags that chose the numbers, as given: not where they were written to."""
+    fields = ["preset", *(field.name for field in dataclasses.fields(config))]
+    given = [flags.FLAGS[name] for name in fields if flags.FLAGS[name].present]
+    return [flag.serialize() for flag in given]

@@ -1,0 +1,108 @@
+"""Which token sees which, and at which position it stands; checks of the token inputs."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlab.lm.config import LMConfig
+
+
+class Visibility(NamedTuple):
+    """What attention may look at.
+
+    visible: bool [B or 1, T, S], query t may look at key s before any sliding window.
+    query_positions: int32 [B or 1, T]. key_positions: int32 [B or 1, S].
+    """
+
+    visible: jax.Array
+    query_positions: jax.Array
+    key_positions: jax.Array
+
+    def within(self, window) -> jax.Array:
+        """bool [B or 1, T, S] under a sliding window of `window` positions (0 = all)."""
+        if isinstance(window, int) and window == 0:
+            return self.visible
+        distance = self.query_positions[:, :, None] - self.key_positions[:, None, :]
+        return self.visible & ((window == 0) | (distance < window))
+
+
+def check_tokens(tokens, **per_token) -> tuple[jax.Array, dict[str, jax.Array | None]]:
+    """Tokens as int32 [B, T] and the given per-token arrays, all checked against [B, T].
+
+    Arrays named "*mask*" come back as bool, others as int32; None stays None.
+    """
+    tokens = jnp.asarray(tokens)
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(
+            f"tokens must be an integer array [B, T], got {tokens.dtype} {tokens.shape}; "
+            "add a batch axis with tokens[None] if there is one row"
+        )
+    checked = {}
+    for name, array in per_token.items():
+        if array is not None:
+            array = jnp.asarray(array)
+            if array.shape != tokens.shape:
+                raise ValueError(
+                    f"{name} must have the shape of tokens {tokens.shape}, got {array.shape}"
+                )
+            array = array.astype(bool if "mask" in name else jnp.int32)
+        checked[name] = array
+    return tokens.astype(jnp.int32), checked
+
+
+def causal_visibility(
+    batch_shape: tuple[int, int],
+    attention_mask: jax.Array | None,
+    positions: jax.Array | None,
+    segment_ids: jax.Array | None,
+) -> Visibility:
+    """Visibility of a whole sequence [B, T]: earlier or same slot, valid key, same segment.
+
+    Positions count the valid tokens before each token of its segment unless given, so padding
+    may stand anywhere; a pad takes the position of the valid token before it, or 0.
+    """
+    _, length = batch_shape
+    slots = jnp.arange(length)
+    visible = (slots[None, :] <= slots[:, None])[None]
+    if attention_mask is not None:
+        visible = visible & attention_mask[:, None, :]
+    if segment_ids is not None:
+        visible = visible & (segment_ids[:, None, :] == segment_ids[:, :, None])
+    if positions is None:
+        if segment_ids is not None:
+            positions = jnp.sum(visible, axis=-1, dtype=jnp.int32) - 1
+        elif attention_mask is not None:
+            positions = jnp.cumsum(attention_mask, axis=1, dtype=jnp.int32) - 1
+        else:
+            positions = slots[None].astype(jnp.int32)
+        positions = jnp.maximum(positions, 0)
+    return Visibility(visible, positions, positions)
+
+
+def cache_visibility(
+    valid: jax.Array, new_valid: jax.Array, index: jax.Array, length: jax.Array
+) -> Visibility:
+    """Visibility of T new tokens over S cache slots, the new ones among them.
+
+    valid: bool [B, S] with the new tokens written; new_valid: bool [B, T]; index: first new
+    slot; length: int32 [B], valid tokens before the new ones.
+    """
+    slots = jnp.arange(valid.shape[1])
+    new_slots = index + jnp.arange(new_valid.shape[1])
+    visible = (slots[None, :] <= new_slots[:, None])[None] & valid[:, None, :]
+    seen = jnp.cumsum(new_valid, axis=1, dtype=jnp.int32)
+    query_positions = jnp.maximum(length[:, None] + seen - 1, 0)
+    key_positions = jnp.maximum(jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1, 0)
+    return Visibility(visible, query_positions, key_positions)
+
+
+def last_valid(mask: jax.Array) -> jax.Array:
+    """int32 [B], the index of the last valid token of each row of mask [B, T]; T - 1 if none."""
+    return mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1).astype(jnp.int32)
+
+
+def shared_window(cfg: LMConfig) -> int | None:
+    """The one window of all layers (0 = full attention), or None where layers differ."""
+    widths = set(cfg.windows) or {0}
+    return widths.pop() if len(widths) == 1 else None
