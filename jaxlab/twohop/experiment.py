@@ -32,6 +32,9 @@ class Config:
     lr: float = option(1e-2, "its learning rate, constant; twice too high never makes the jump")
     batch_size: int = option(128, "its fresh problems a step")
     steps: int = option(1600, "its steps at most")
+    stop_after: int = option(
+        0, "its steps after 99% accuracy; under Muon's constant rate the loss creeps up again"
+    )
     num_seeds: int = option(5, "its seeds")
     adamw_seeds: int = option(2, "seeds of a second recipe, AdamW")
     adamw_dim: int = option(128, "its width")
@@ -60,6 +63,7 @@ PRESETS = {
         lr=3e-4,
         batch_size=512,
         steps=10_000,
+        stop_after=100,
         num_seeds=3,
         mlp_seeds=1,
         length_seeds=3,

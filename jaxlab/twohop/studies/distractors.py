@@ -72,7 +72,9 @@ def _two_chains(config, run: Run) -> ByChains:
     tasks = [TaskConfig(count, _PREMISES - 2 * count, config.vocab_size) for count in CHAINS]
     task = tasks[1]
     model = ModelConfig(task.n_tokens, task.seq_len, _DIM)
-    recipe = dataclasses.replace(_MUON, steps=config.steps, eval_every=config.eval_every)
+    recipe = dataclasses.replace(
+        _MUON, steps=config.steps, eval_every=config.eval_every, stop_after=config.stop_after
+    )
     keys = jax.random.split(run_key(config, 21), config.length_seeds)
     results = train_resumably(config, run, "two_chains", keys, task, model, recipe)
     return _scores(config, [result.params for result in results], model, tasks)

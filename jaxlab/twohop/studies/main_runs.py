@@ -69,7 +69,12 @@ def main_recipes(config) -> list[Recipe]:
     )
     schedule = {"eval_every": config.eval_every, "keep_every": config.keep_every}
     main = TrainConfig(
-        config.optimizer, config.lr, batch_size=config.batch_size, steps=config.steps, **schedule
+        config.optimizer,
+        config.lr,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        stop_after=config.stop_after,
+        **schedule,
     )
     adamw = TrainConfig(
         "adamw",
@@ -146,11 +151,10 @@ def _resume(config, run: Run, name: str, fit, like):
         last = progress
         history = progress.history
         step = int(np.max(history["step"][-1]))
-        scalars = {
-            f"{name}/{field}": float(np.mean(history[field][-1]))
-            for field in ("loss", "eval_loss", "accuracy", "target_end", "other_end")
-        }
-        run.log(step, **scalars)
+        last_row = {name: np.mean(values[-1]) for name, values in history.items()}
+        logged = ("loss", "eval_loss", "accuracy", "target_end", "other_end", "child_to_parent")
+        # With one chain there is no other end.
+        run.log(step, **{f"{name}/{x}": last_row[x] for x in logged if np.isfinite(last_row[x])})
         if step % config.checkpoint_every == 0:
             save_checkpoint(folder, progress, step=step, keep=1)
 
