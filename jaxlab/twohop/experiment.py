@@ -4,7 +4,13 @@ import dataclasses
 import functools
 
 from jaxlab.runs import Claim, Run, check_choices, option
-from jaxlab.twohop.studies import distractors, mechanisms, three_parameters, transition
+from jaxlab.twohop.studies import (
+    distractors,
+    language_models,
+    mechanisms,
+    three_parameters,
+    transition,
+)
 from jaxlab.twohop.studies.main_runs import train_main
 from jaxlab.twohop.training import OPTIMIZERS
 
@@ -13,6 +19,7 @@ STUDIES = {
     "mechanisms": mechanisms.measure,
     "distractors": distractors.measure,
     "three_param": three_parameters.measure,
+    "language": language_models.measure,
 }
 
 
@@ -52,6 +59,16 @@ class Config:
     seeds_at_once: bool = option(
         False, "train a recipe's seeds together, spread over devices; for accelerators"
     )
+    model_dir: str | None = option(None, "Hugging Face folder of a language model to probe")
+    prompts_json: str | None = option(None, "prompt file in the official format; own ones if none")
+    lm_prompts: int = option(200, "own prompts for each number of chains")
+    lm_batch_size: int = option(16, "prompts a forward pass and a step")
+    lm_attention_prompts: int = option(32, "prompts whose attention is read")
+    finetune_steps: int = option(186, "steps on prompts of two chains; 0 leaves the model as it is")
+    finetune_prompts: int = option(1000, "own prompts for them, apart from the test's")
+    finetune_lr: float = option(2e-4, "peak learning rate, cosine")
+    lora_rank: int = option(16, "rank of the adapter")
+    lora_alpha: float = option(32.0, "its scale times the rank")
 
 
 PRESETS = {
@@ -69,6 +86,7 @@ PRESETS = {
         length_seeds=3,
         shallow_seeds=2,
         seeds_at_once=True,
+        lm_prompts=1000,
     ),
 }
 

@@ -236,6 +236,51 @@ def accuracy_by_chains(chains: tuple, curves: dict) -> Figure:
     return figure
 
 
+@styled
+def language_by_chains(before: dict, after: dict | None) -> Figure:
+    """A language model's probabilities and accuracy over the number of chains."""
+    figure, (left, right) = subplots(1, 2, width=8.4, height=3.2, sharey=True)
+    for scores, style, when in ((before, "o--", "before"), (after, "o-", "fine-tuned")):
+        if scores is None:
+            continue
+        chains = scores["chains"]
+        for name, label, color in (("target", "right end", GREEN), ("other", "another", VERMILION)):
+            left.errorbar(
+                chains,
+                scores[f"p_{name}"],
+                2 * scores[f"se_{name}"],
+                fmt=style,
+                color=color,
+                label=f"{label}, {when}",
+            )
+        right.plot(chains, scores["accuracy"], style, color=BLUE, label=f"any token, {when}")
+        right.plot(
+            chains, scores["accuracy_ends"], style, color=SKY, label=f"among the ends, {when}"
+        )
+    for ax in (left, right):
+        ax.plot(before["chains"], 1 / before["chains"], ":", color="0.4", label="1/K")
+        ax.set(xlabel="chains K in the context", ylim=(-0.02, 1.03))
+        ax.set_xticks(before["chains"])
+        ax.legend()
+    left.set(ylabel="probability of the first token")
+    right.set(title="Accuracy")
+    return figure
+
+
+@styled
+def language_attention(before: dict, after: dict | None, roles: tuple) -> Figure:
+    """Attention of the last position to each role in every layer, its strongest head."""
+    shown = [("before", before)] + ([] if after is None else [("fine-tuned", after)])
+    figure, axes = subplots(1, len(shown), width=4.6 * len(shown), height=3.6, squeeze=False)
+    for ax, (when, scores) in zip(axes[0], shown, strict=True):
+        image = ax.imshow(scores["attention"][-1].max(1), vmin=0, vmax=1, aspect="auto")
+        ax.set_xticks(range(len(roles)), roles, rotation=90)
+        ax.grid(False)
+        ax.set(ylabel="layer", title=f"{when}, K = {scores['chains'][-1]}")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="attention of the strongest head")
+    return figure
+
+
 def _annotate(ax, table: np.ndarray, form: str, is_dark) -> None:
     for (row, column), value in np.ndenumerate(np.asarray(table)):
         color = "white" if is_dark(value) else "black"
