@@ -61,6 +61,7 @@ class Config:
     )
     model_dir: str | None = option(None, "Hugging Face folder of a language model to probe")
     prompts_json: str | None = option(None, "prompt file in the official format; own ones if none")
+    lm_chains: tuple[int, ...] = option((1, 2, 3, 4, 5), "numbers of chains of own prompts")
     lm_prompts: int = option(200, "own prompts for each number of chains")
     lm_batch_size: int = option(16, "prompts a forward pass and a step")
     lm_attention_prompts: int = option(32, "prompts whose attention is read")

@@ -1,6 +1,7 @@
 """C1, C9 and C12 on the small model: untrained distractors, too few layers, more chains."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -38,11 +39,11 @@ class ByChains(NamedTuple):
 
 def measure(config, run: Run, trained) -> list[Claim]:
     """Trains on other tasks than it tests on, or with one layer less."""
-    single = _single_chain(config, run)
+    single = ByChains(**run.once("one_chain_scores", lambda: _single_chain(config, run)))
     curves = {"trained on one chain": single}
     claims = [_collapse(config, single), _too_shallow(config, run, trained)]
     if config.length_seeds:
-        longer = _two_chains(config, run)
+        longer = ByChains(**run.once("two_chains_scores", lambda: _two_chains(config, run)))
         curves["trained on two chains and fillers"] = longer
         claims.append(_length(config, longer))
     else:
@@ -54,7 +55,7 @@ def measure(config, run: Run, trained) -> list[Claim]:
 _LENGTH = "Training with one distractor is enough to generalise from two chains to five"
 
 
-def _single_chain(config, run: Run) -> ByChains:
+def _single_chain(config, run: Run) -> dict:
     """The model that has only ever seen one chain, asked about several."""
     task = TaskConfig(1, 0, config.vocab_size)
     model = ModelConfig(task.n_tokens, 4 * CHAINS[-1] + 2, _DIM, pos="rope")
@@ -67,7 +68,7 @@ def _single_chain(config, run: Run) -> ByChains:
     return _scores(config, [result.params for result in results], model, tasks)
 
 
-def _two_chains(config, run: Run) -> ByChains:
+def _two_chains(config, run: Run) -> dict:
     """The model that was trained on two chains among single hops, asked about one to five."""
     tasks = [TaskConfig(count, _PREMISES - 2 * count, config.vocab_size) for count in CHAINS]
     task = tasks[1]
@@ -80,21 +81,23 @@ def _two_chains(config, run: Run) -> ByChains:
     return _scores(config, [result.params for result in results], model, tasks)
 
 
-def _scores(config, params: list, model: ModelConfig, tasks: list[TaskConfig]) -> ByChains:
+def _scores(config, params: list, model: ModelConfig, tasks: list[TaskConfig]) -> dict:
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *params)
-    columns = []
-    for number, task in enumerate(tasks):
-        batch = sample_batch(run_key(config, 30 + number), task, config.analysis_size)
 
-        def score(params, batch=batch):
-            logits = query_logits(params, batch.tokens, model)
-            answer, probs = logits.argmax(-1), role_probs(logits, batch)
-            is_end = (answer[:, None] == batch.chains[..., 2]).any(1)
-            right = (answer == batch.answer).mean()
-            return right, probs.target_end, probs.other_end, is_end.mean()
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def score(params, batch):
+        logits = query_logits(params, batch.tokens, model)
+        answer, probs = logits.argmax(-1), role_probs(logits, batch)
+        is_end = (answer[:, None] == batch.chains[..., 2]).any(1)
+        right = (answer == batch.answer).mean()
+        return right, probs.target_end, probs.other_end, is_end.mean()
 
-        columns.append(jax.device_get(jax.jit(jax.vmap(score))(stacked)))
-    return ByChains(*np.moveaxis(np.array(columns), 0, -1))
+    columns = [
+        jax.device_get(score(stacked, sample_batch(key, task, config.analysis_size)))
+        for key, task in zip(jax.random.split(run_key(config, 30), len(tasks)), tasks, strict=True)
+    ]
+    return ByChains(*np.moveaxis(np.array(columns), 0, -1))._asdict()
 
 
 def _collapse(config, scores: ByChains) -> Claim:

@@ -18,7 +18,7 @@ from jaxlab.twohop.language import (
     query_attention,
     score_prompts,
 )
-from jaxlab.twohop.prompts import TokenPrompt, load_prompts_json, make_prompts
+from jaxlab.twohop.prompts import PromptScores, load_prompts_json, make_prompts
 from jaxlab.twohop.studies.main_runs import run_key
 
 _STATEMENTS = {
@@ -67,9 +67,9 @@ def _prompts(config) -> tuple[dict, list]:
     if config.prompts_json is None:
         tests = {
             count: make_prompts(1000 * config.seed + count, count, config.lm_prompts)
-            for count in range(1, 6)
+            for count in config.lm_chains
         }
-        asked = {prompt.question for prompt in tests[_TUNED_CHAINS]}
+        asked = {prompt.question for prompt in tests.get(_TUNED_CHAINS, ())}
         drawn = make_prompts(1000 * config.seed + 10, _TUNED_CHAINS, config.finetune_prompts)
         return tests, [prompt for prompt in drawn if prompt.question not in asked]
     tests = load_prompts_json(config.prompts_json)
@@ -97,7 +97,7 @@ def _probe(config, params, cfg, encoded: dict, lora=None) -> dict:
         "chains": np.array(counts),
         "collisions": np.array([count_collisions(encoded[count]) for count in counts]),
         "prompts": np.array([len(encoded[count].tokens) for count in counts]),
-        **{name: np.stack(x) for name, x in zip(scores[0]._fields, zip(*scores), strict=True)},
+        **{name: np.stack([getattr(row, name) for row in scores]) for name in PromptScores._fields},
     }
     if all(prompts.roles is not None for prompts in encoded.values()):
         shown = config.lm_attention_prompts
@@ -168,9 +168,9 @@ def _carries_over(config, scores: dict | None, size: int) -> Claim:
     most = scores["p_target"][-1]
     detail = (
         f"LoRA, rank {config.lora_rank}, {config.finetune_steps} steps on prompts of "
-        f"{_TUNED_CHAINS} chains, none of them among the test's (in the paper K = 2 is the training "
-        f"set). {_about(scores)} Criterion for a model of 7 billion parameters: p(target) >= 0.8 "
-        f"at the most chains; this one has {size:.2g}."
+        f"{_TUNED_CHAINS} chains, none of them among the test's (in the paper K = 2 is the "
+        f"training set). {_about(scores)} Criterion for a model of 7 billion parameters: "
+        f"p(target) >= 0.8 at the most chains; this one has {size:.2g}."
     )
     verdict = holds(most >= 0.8) if size >= _LARGE else "reported"
     return Claim("C12-LM", statement, paper, _shown(scores), verdict, detail=detail)
