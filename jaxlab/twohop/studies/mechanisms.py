@@ -178,7 +178,7 @@ def _scales(outcomes: list[Outcome], parts: dict[str, dict]) -> Claim:
         "transition C5."
     )
     if len({recipe.model for recipe in recipes.values()}) < 2:
-        detail = "This preset trains one size; " + detail
+        detail = "This preset trains one size. " + detail
         return Claim("C13", _SCALES, "", "; ".join(rows), "not run", detail=detail)
     return Claim("C13", _SCALES, "", "; ".join(rows), holds(sequential), detail=detail)
 
