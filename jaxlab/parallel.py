@@ -1,7 +1,7 @@
 """How arrays are spread over devices: the only file that spells `pmap`.
 
 Two forms. `make_train_step` builds a data-parallel step whose state has no device axis and is
-replicated over the mesh; `replicate`, `shard_batch` and `pmap` work with a leading device axis.
+replicated over the mesh; `replicate`, `shard_batch` and `map_rows` work with a leading device axis.
 
 A loss is `loss_fn(params, batch, key) -> (sum, weight)` or `(sum, weight, aux)`, with `aux` a dict
 of further sums, never means: sums, weights and gradients of sums are added over micro-batches and
@@ -230,6 +230,31 @@ def shard_batch(
     if jax.process_count() > 1:
         return rows  # pmap over several processes places each one's rows itself
     return jax.device_put(rows, NamedSharding(_mesh(devices), P(AXIS)))
+
+
+def map_rows(
+    fn: Callable[..., Any],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    donate_argnums: int | tuple[int, ...] = (),
+) -> Callable[..., Any]:
+    """Maps `fn` over rows that `shard_batch` split over devices: pmap, and vmap on each device.
+
+    For work on independent rows (seeds, chains, tasks): nothing is added over them.
+
+    Args:
+      fn: a traceable function of one row.
+      devices: the same as for `shard_batch`; all local ones by default.
+      donate_argnums: arguments of the mapped function whose memory it may take over.
+
+    Returns:
+      The function of trees with leaves `[n, B / n, ...]`, which returns such trees.
+    """
+    return jax.pmap(
+        jax.vmap(fn),
+        devices=tuple(devices) if devices else None,
+        donate_argnums=donate_argnums,
+    )
 
 
 def place_on_mesh(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:

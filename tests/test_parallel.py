@@ -262,3 +262,18 @@ def test_two_processes_of_two_devices_take_the_same_steps(tmp_path):
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
         assert "same numbers" in output
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_map_rows_is_vmap_spread_over_devices(n):
+    devices = jax.local_devices()[:n]
+    rows = {"x": jnp.arange(24.0).reshape(8, 3), "key": jax.random.split(jax.random.key(0), 8)}
+
+    def noisy_sum(row):
+        return {"sum": (row["x"] + jax.random.normal(row["key"], (3,))).sum()}
+
+    mapped = parallel.map_rows(noisy_sum, devices=devices, donate_argnums=0)
+    got = mapped(parallel.shard_batch(rows, devices=devices))["sum"]
+    assert got.shape == (n, 8 // n)
+    assert got.sharding.device_set == set(devices)
+    np.testing.assert_allclose(got.reshape(-1), jax.vmap(noisy_sum)(rows)["sum"], rtol=1e-6)

@@ -15,7 +15,19 @@ Do LLMs Perform Two-Hop Reasoning in Context?", arXiv 2502.13913.
 """
 
 from jaxlab.twohop.circuits import random_guess_params, sequential_query_params
+from jaxlab.twohop.dissection import Dissection, dissect
 from jaxlab.twohop.interventions import EDGE_NAMES, knockout_bias, patch_sweep
+from jaxlab.twohop.language import (
+    EncodedPrompts,
+    answer_rows,
+    count_collisions,
+    encode_prompts,
+    finetune,
+    init_finetuning,
+    next_token_logits,
+    query_attention,
+    score_prompts,
+)
 from jaxlab.twohop.model import (
     Cache,
     Interventions,
@@ -26,8 +38,10 @@ from jaxlab.twohop.model import (
     query_logits,
 )
 from jaxlab.twohop.observables import (
+    ATTENTION_ROLES,
     RoleAttention,
     RoleProbs,
+    attention_by_role,
     logit_lens,
     ov_logit_lens,
     ov_role_logits,
@@ -42,6 +56,7 @@ from jaxlab.twohop.prompts import (
     make_prompts,
     score_next_token,
 )
+from jaxlab.twohop.seeds import train_seeds
 from jaxlab.twohop.task import (
     ROLE_NAMES,
     TaskConfig,
@@ -69,9 +84,12 @@ from jaxlab.twohop.training import (
 from jaxlab.twohop.transition import PhaseReport, first_crossing, phase_transition
 
 __all__ = [
+    "ATTENTION_ROLES",
     "EDGE_NAMES",
     "ROLE_NAMES",
     "Cache",
+    "Dissection",
+    "EncodedPrompts",
     "Interventions",
     "ModelConfig",
     "PhaseReport",
@@ -87,10 +105,17 @@ __all__ = [
     "TrainProgress",
     "TrainResult",
     "TwoHopBatch",
+    "answer_rows",
+    "attention_by_role",
+    "count_collisions",
     "counterfactual",
+    "dissect",
+    "encode_prompts",
+    "finetune",
     "first_crossing",
     "forward",
     "forward_with_cache",
+    "init_finetuning",
     "init_params",
     "knockout_bias",
     "load_prompts_json",
@@ -98,10 +123,12 @@ __all__ = [
     "loss_fn",
     "make_optimizer",
     "make_prompts",
+    "next_token_logits",
     "ov_logit_lens",
     "ov_role_logits",
     "patch_sweep",
     "phase_transition",
+    "query_attention",
     "query_logits",
     "random_guess_params",
     "role_attention",
@@ -109,10 +136,12 @@ __all__ = [
     "role_probs",
     "sample_batch",
     "score_next_token",
+    "score_prompts",
     "sequential_query_params",
     "three_param_flow",
     "three_param_logit",
     "three_param_loss",
     "three_param_prob",
     "train",
+    "train_seeds",
 ]

@@ -37,6 +37,23 @@ class RoleAttention(NamedTuple):
     query_to_other_end: jax.Array
 
 
+ATTENTION_ROLES = (
+    "first",
+    "src",
+    "brg1",
+    "brg2",
+    "end",
+    "other src",
+    "other brg1",
+    "other brg2",
+    "other end",
+    "filler parent",
+    "filler child",
+    "query",
+)
+CHILD_ROLES = ("brg1", "end", "other brg1", "other end", "filler child")
+
+
 def role_probs(logits: jax.Array, batch: TwoHopBatch) -> RoleProbs:
     """Where the probability at the query goes, from its logits `[B, V]`."""
     probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
@@ -69,6 +86,34 @@ def role_attention(attn_weights: jax.Array, batch: TwoHopBatch) -> RoleAttention
     all_chains = query[:, :, rows[:, None, None], batch.positions].sum(3).mean(2)
     others = (all_chains - mine) / (count - 1) if count > 1 else jnp.full_like(mine, jnp.nan)
     return RoleAttention(parents, *jnp.moveaxis(mine, -1, 0), others[..., 1], others[..., 3])
+
+
+def attention_by_role(attn_weights: jax.Array, batch: TwoHopBatch) -> jax.Array:
+    """Attention between all roles, `[L, H, 12, 12]`, from weights `[L, B, H, T, T]`.
+
+    Entry (r, s) is the total weight that a position in role `ATTENTION_ROLES[r]` gives to the
+    positions in role s, a mean over such positions; each row adds up to 1, and is NaN where no
+    position has the role.
+    """
+    roles = jax.nn.one_hot(_roles(batch), len(ATTENTION_ROLES), dtype=attn_weights.dtype)
+    received = jnp.einsum("lbhij,bjs->lbhis", attn_weights, roles)
+    return jnp.einsum("lbhis,bir->lhrs", received, roles) / roles.sum((0, 1))[:, None]
+
+
+def _roles(batch: TwoHopBatch) -> jax.Array:
+    """`[B, T]` indices into `ATTENTION_ROLES`."""
+    count, length = batch.tokens.shape
+    places = jnp.arange(length)
+    fillers = jnp.where(
+        places % 2, ATTENTION_ROLES.index("filler parent"), ATTENTION_ROLES.index("filler child")
+    )
+    fillers = fillers.at[0].set(0).at[-1].set(ATTENTION_ROLES.index("query"))
+    roles = jnp.broadcast_to(fillers, (count, length))
+    rows = jnp.arange(count)
+    others = ATTENTION_ROLES.index("other src") + jnp.arange(4)
+    roles = roles.at[rows[:, None, None], batch.positions].set(others)
+    mine = ATTENTION_ROLES.index("src") + jnp.arange(4)
+    return roles.at[rows[:, None], role_positions(batch)[:, :4]].set(mine)
 
 
 def logit_lens(params: Params, cache: Cache, config: ModelConfig) -> jax.Array:

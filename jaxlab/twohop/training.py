@@ -1,7 +1,6 @@
 """Training the decoder on fresh problems, with the mechanisms' observables along the way."""
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -40,7 +39,7 @@ class TrainConfig:
       eval_size: problems of an evaluation.
       stop_accuracy: accuracy at which to stop; None goes on to `steps`.
       stop_after: steps to go on after that.
-      keep_every: steps between kept checkpoints; 0 keeps none.
+      keep_every: steps between kept checkpoints, a multiple of `eval_every`; 0 keeps none.
 
     Raises:
       ValueError: a number out of range or an unknown optimizer.
@@ -91,7 +90,8 @@ class TrainProgress(NamedTuple):
     """Between two chunks, what an exact resume needs.
 
     Attributes:
-      state: parameters, optimizer state and step.
+      state: parameters, optimizer state and step. The next chunk takes its arrays over, so whoever
+        keeps one beyond `on_eval` copies it.
       history: rows so far.
       checkpoints: kept so far.
     """
@@ -146,50 +146,90 @@ def train(
     Warns:
       UserWarning: the failure signature of a learning rate that is too high.
     """
-    if model.n_tokens != task.n_tokens:
-        raise ValueError(f"the model has {model.n_tokens} tokens, the task {task.n_tokens}")
-    if task.seq_len > model.max_len:
-        raise ValueError(f"the task's {task.seq_len} positions exceed max_len {model.max_len}")
+    check_fit(task, model)
     init_key, data_key, eval_key = jax.random.split(key, 3)
     if progress is None:
         fresh = init_params(init_key, model) if params is None else jax.tree.map(jnp.copy, params)
         state = parallel.init_train_state(fresh, make_optimizer(train))
         progress = TrainProgress(state, {}, {})
     eval_batch = sample_batch(eval_key, task, train.eval_size)
-    state, history, kept = progress.state, dict(progress.history), dict(progress.checkpoints)
-    while not _is_over(history, train):
-        # The step is the chunk's place in the stream of problems, so a resumed run draws the same.
-        chunk_key = jax.random.fold_in(data_key, state.step)
-        state, loss = _chunk(state, chunk_key, task, model, train)
+    state, history, kept = progress
+    while not is_over(history, train):
+        num_steps = next_steps(history, train)
+        state, loss = _chunk(state, data_key, task, model, train, num_steps)
         row = _evaluate(state.params, eval_batch, model) | {"loss": loss, "step": state.step}
-        history = _append(history, jax.device_get(row))
+        history = append(history, jax.device_get(row))
         step = int(state.step)
-        if train.keep_every and step % train.keep_every == 0:
-            kept[step] = jax.device_get(state.params)
-        _warn_if_stuck(history, train)
+        if is_kept(step, train):
+            kept = kept | {step: jax.device_get(state.params)}
+        warn_if_stuck(history, train)
         if on_eval is not None:
             on_eval(TrainProgress(state, history, kept))
     return TrainResult(state.params, history, kept)
 
 
-@functools.partial(jax.jit, static_argnames=("task", "model", "train"), donate_argnums=0)
-def _chunk(state, key, task: TaskConfig, model: ModelConfig, train: TrainConfig):
-    """`eval_every` steps, problems included, in one program."""
-    step = parallel.make_update(
+def progress_like(
+    task: TaskConfig, model: ModelConfig, train: TrainConfig, step: int
+) -> TrainProgress:
+    """A `TrainProgress` with the structure, shapes and dtypes of the one after `step` steps.
+
+    What a checkpoint is restored into; its values mean nothing.
+    """
+    params = init_params(jax.random.key(0), model)
+    state = parallel.init_train_state(params, make_optimizer(train))
+    return TrainProgress(state, *records_like(params, task, model, train, step))
+
+
+def records_like(
+    params: Params, task: TaskConfig, model: ModelConfig, train: TrainConfig, step: int
+) -> tuple[dict[str, np.ndarray], dict[int, Params]]:
+    """History and checkpoints of `progress_like`, of one run."""
+    count = -(-step // train.eval_every)
+    batch = sample_batch(jax.random.key(0), task, 1)
+    row = jax.eval_shape(lambda p: evaluate(p, batch, model), params)
+    history = {name: np.zeros((count, *x.shape), x.dtype) for name, x in row.items()}
+    history |= {"loss": np.zeros(count, np.float32), "step": np.zeros(count, np.int32)}
+    evaluated = {min(e * train.eval_every, train.steps) for e in range(1, count + 1)}
+    kept = {at: jax.device_get(params) for at in sorted(evaluated) if is_kept(at, train)}
+    return history, kept
+
+
+def check_fit(task: TaskConfig, model: ModelConfig) -> None:
+    """Raises ValueError unless the model has the task's vocabulary and room for its sequences."""
+    if model.n_tokens != task.n_tokens:
+        raise ValueError(f"the model has {model.n_tokens} tokens, the task {task.n_tokens}")
+    if task.seq_len > model.max_len:
+        raise ValueError(f"the task's {task.seq_len} positions exceed max_len {model.max_len}")
+
+
+def advance(
+    state: parallel.TrainState,
+    key: jax.Array,
+    task: TaskConfig,
+    model: ModelConfig,
+    train: TrainConfig,
+    num_steps: int,
+) -> tuple[parallel.TrainState, jax.Array]:
+    """`num_steps` steps, problems included, and their mean loss; traceable."""
+    update = parallel.make_update(
         lambda params, batch, _: loss_sums(params, batch, model), make_optimizer(train)
     )
 
     def body(state, key):
-        batch = sample_batch(key, task, train.batch_size)
-        state, metrics = step(state, batch, key)
+        state, metrics = update(state, sample_batch(key, task, train.batch_size), key)
         return state, metrics["loss"]
 
-    state, losses = jax.lax.scan(body, state, jax.random.split(key, train.eval_every))
+    # The step is the place in the stream of problems, so a resumed run draws the same.
+    keys = jax.random.split(jax.random.fold_in(key, state.step), num_steps)
+    state, losses = jax.lax.scan(body, state, keys)
     return state, losses.mean()
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _evaluate(params: Params, batch: TwoHopBatch, model: ModelConfig) -> dict[str, Any]:
+_chunk = jax.jit(advance, static_argnames=("task", "model", "train", "num_steps"), donate_argnums=0)
+
+
+def evaluate(params: Params, batch: TwoHopBatch, model: ModelConfig) -> dict[str, Any]:
+    """One row of the history, but for what only training knows; traceable."""
     logits, cache = forward_with_cache(params, batch.tokens, model)
     logits = logits[:, -1].astype(jnp.float32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.answer)
@@ -201,13 +241,29 @@ def _evaluate(params: Params, batch: TwoHopBatch, model: ModelConfig) -> dict[st
     }
 
 
-def _append(history: dict[str, np.ndarray], row: dict[str, Any]) -> dict[str, np.ndarray]:
+_evaluate = jax.jit(evaluate, static_argnames="model")
+
+
+def append(history: dict[str, np.ndarray], row: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The history with one more row on its leading axis."""
     if not history:
         return {name: np.asarray(value)[None] for name, value in row.items()}
     return {name: np.concatenate([history[name], np.asarray(row[name])[None]]) for name in history}
 
 
-def _is_over(history: dict[str, np.ndarray], train: TrainConfig) -> bool:
+def next_steps(history: dict[str, np.ndarray], train: TrainConfig) -> int:
+    """Steps until the next evaluation; fewer where training ends before it."""
+    done = int(np.max(history["step"][-1])) if history else 0
+    return min(train.eval_every, train.steps - done)
+
+
+def is_kept(step: int, train: TrainConfig) -> bool:
+    """Whether the parameters after `step` are kept."""
+    return train.keep_every > 0 and step % train.keep_every == 0
+
+
+def is_over(history: dict[str, np.ndarray], train: TrainConfig) -> bool:
+    """Whether the steps are over or the accuracy was reached `stop_after` steps ago."""
     if not history:
         return False
     step = int(history["step"][-1])
@@ -219,7 +275,8 @@ def _is_over(history: dict[str, np.ndarray], train: TrainConfig) -> bool:
     return bool(reached.size) and step >= history["step"][reached[0]] + train.stop_after
 
 
-def _warn_if_stuck(history: dict[str, np.ndarray], train: TrainConfig) -> None:
+def warn_if_stuck(history: dict[str, np.ndarray], train: TrainConfig) -> None:
+    """Warns of the failure signature of a learning rate that is too high."""
     step = int(history["step"][-1])
     if not 500 <= step < 500 + train.eval_every:
         return

@@ -99,6 +99,48 @@ def test_role_attention_against_loops(batch):
     np.testing.assert_allclose(got.query_to_other_end, ends, rtol=1e-4)
 
 
+def test_attention_by_role_against_loops():
+    task = twohop.TaskConfig(n_chains=2, n_onehop=2)
+    batch = twohop.sample_batch(jax.random.key(5), task, 16)
+    weights = jax.random.uniform(jax.random.key(6), (2, 16, 1, task.seq_len, task.seq_len))
+    got = twohop.attention_by_role(weights, batch)
+    names = twohop.ATTENTION_ROLES
+    total, count = np.zeros((2, 12, 12)), np.zeros(12)
+    for b in range(16):
+        roles = {0: "first", task.seq_len - 1: "query"}
+        for k, places in enumerate(np.asarray(batch.positions[b])):
+            for place, role in zip(places, ("src", "brg1", "brg2", "end"), strict=True):
+                roles[int(place)] = role if k == batch.target[b] else f"other {role}"
+        for i in range(task.seq_len):
+            r = names.index(roles.get(i, "filler parent" if i % 2 else "filler child"))
+            count[r] += 1
+            for j in range(task.seq_len):
+                s = names.index(roles.get(j, "filler parent" if j % 2 else "filler child"))
+                total[:, r, s] += np.asarray(weights[:, b, 0, i, j])
+    np.testing.assert_allclose(got[:, 0], total / count[:, None], rtol=1e-4)
+
+
+def test_attention_by_role_adds_up(batch, guessing):
+    table = twohop.attention_by_role(guessing[3].attn_weights, batch)
+    present = [i for i, name in enumerate(twohop.ATTENTION_ROLES) if "filler" not in name]
+    np.testing.assert_allclose(table[:, :, np.array(present)].sum(-1), 1, rtol=1e-5)
+
+
+def test_dissection_of_the_circuits(batch, sequential, guessing):
+    end = twohop.dissect(sequential[0], batch, sequential[1])
+    assert end.accuracy == 1
+    assert min(end.attention.child_to_parent[0], end.attention.query_to_end[2]) > 0.99
+    np.testing.assert_array_equal(end.knockouts[:3] < 0.55, True)
+    np.testing.assert_array_equal(end.knockouts[3:6], 1)
+    np.testing.assert_allclose(end.patches["bridge"][2:, 4], 1, atol=0.02)
+    assert end.lens_end[3] > 0.99
+    plateau = twohop.dissect(guessing[0], batch, guessing[1])
+    np.testing.assert_allclose(plateau.clean, 0.2, atol=1e-3)
+    np.testing.assert_allclose(plateau.corrupt["bridge"], 0.2, atol=1e-3)
+    np.testing.assert_allclose(plateau.patches["bridge"], 0.2, atol=0.05)
+    np.testing.assert_allclose(plateau.child_attention[2], 1, rtol=1e-4)
+
+
 def test_lenses(batch, sequential, guessing):
     params, config, logits, cache = sequential
     lens = twohop.logit_lens(params, cache, config)

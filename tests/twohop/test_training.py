@@ -49,6 +49,22 @@ def test_checkpoints_stopping_and_warm_start():
     assert 0 < abs(moved["tok"] - start["tok"]).max() < 1
 
 
+def test_the_last_chunk_ends_where_the_steps_do():
+    short = dataclasses.replace(FAST, steps=50, stop_accuracy=None)
+    result = twohop.train(jax.random.key(0), TASK, MODEL, short)
+    np.testing.assert_array_equal(result.history["step"], [20, 40, 50])
+
+
+def test_a_progress_has_the_structure_to_restore_it_into():
+    keep = dataclasses.replace(FAST, steps=50, keep_every=40)
+
+    def check(progress):
+        like = training.progress_like(TASK, MODEL, keep, int(progress.history["step"][-1]))
+        chex.assert_trees_all_equal_shapes_and_dtypes(like, progress)
+
+    twohop.train(jax.random.key(0), TASK, MODEL, keep, on_eval=check)
+
+
 def test_no_compilation_in_steady_state():
     before = training._chunk._cache_size()
     twohop.train(jax.random.key(1), TASK, MODEL, dataclasses.replace(FAST, steps=100))
@@ -83,4 +99,4 @@ def test_a_stuck_run_is_told():
         "child_to_parent": np.full((2, 3, 1), 0.04),
     }
     with pytest.warns(UserWarning, match="lower the learning rate 0.01"):
-        training._warn_if_stuck(history, twohop.TrainConfig(lr=1e-2))
+        training.warn_if_stuck(history, twohop.TrainConfig(lr=1e-2))

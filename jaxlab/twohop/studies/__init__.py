@@ -1,0 +1,4 @@
+"""One file per study: `measure(config, run, trained) -> list[Claim]`.
+
+`trained()` gives the main runs, trained or restored at the first call.
+"""
