@@ -1,0 +1,155 @@
+"""Offline RL on Gymnasium's own environments: TRUST, LCB and cloning on logs of known policies."""
+
+import functools
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab.bandits import figures
+from jaxlab.bandits.arms import returns_to_arms
+from jaxlab.bandits.baselines import policy_value
+from jaxlab.bandits.cloning import clone_behavior
+from jaxlab.bandits.gymnasium_log import (
+    EpisodeLog,
+    cartpole_act,
+    cartpole_policies,
+    log_episodes,
+    pendulum_act,
+)
+from jaxlab.bandits.networks import MLP
+from jaxlab.bandits.pendulum import MAX_TORQUE, pendulum_policies, pendulum_returns
+from jaxlab.bandits.studies.methods import calibrate, decide, study_key
+from jaxlab.runs import Claim, Run, progress, spread
+
+_EPISODES = 2  # logged of each policy: the fewest from which the noise can be estimated
+_TEST_EPISODES = 50
+_TORQUES = np.linspace(-MAX_TORQUE, MAX_TORQUE, 9)
+
+
+def measure(config, run: Run) -> list[Claim]:
+    """Values over fresh logs of both environments; reported, since the paper has no such row."""
+    try:
+        import gymnasium  # noqa: F401
+    except ImportError:
+        detail = "gymnasium is not installed: pip install jaxlab[bandits]"
+        return [Claim("C6-gym", _STATEMENT, "", "", "not run", detail=detail)]
+    values = {
+        env_id: run.once(f"gymnasium_{env_id}", functools.partial(study, config))
+        for env_id, study in (("CartPole-v1", _cartpole), ("Pendulum-v1", _pendulum))
+    }
+    run.figure("gymnasium", figures.gymnasium(values))
+    said = [
+        f"{env_id}: TRUST {spread(result['value']['joint'])}, LCB "
+        f"{result['value']['lcb'].mean():.4g}, cloning {result['value']['cloning'].mean():.4g}, "
+        f"uniform {result['truth'].mean():.4g}, best {result['truth'].max():.4g}"
+        for env_id, result in values.items()
+    ]
+    violated = sum(
+        int((result["certificate"]["joint"] > result["value"]["joint"]).sum())
+        for result in values.values()
+    )
+    return [
+        Claim(
+            "C6-gym",
+            _STATEMENT,
+            "",
+            "; ".join(said),
+            "reported",
+            detail=f"{config.gym_policies} policies, {_EPISODES} logged episodes each, "
+            f"{config.gym_logs} logs, pooled noise; values are mean returns of an episode. "
+            f"{violated} of {2 * config.gym_logs} certificates above the value. LCB takes the "
+            "best-looking policy; cloning imitates it from its episodes.",
+        )
+    ]
+
+
+_STATEMENT = "Offline RL in Gymnasium's environments, logged by policies of different strength"
+
+
+def _cartpole(config) -> dict:
+    policies = cartpole_policies(np.random.default_rng(config.seed), config.gym_policies)
+    play = functools.partial(log_episodes, "CartPole-v1", cartpole_act(policies))
+    truth = play(config.gym_policies, _TEST_EPISODES, _seed(config, "truth")).returns.mean(1)
+
+    def clone_value(key, observations, actions, weights):
+        params = clone_behavior(
+            key,
+            observations,
+            actions,
+            num_actions=2,
+            weights=weights,
+            num_steps=config.learned_steps,
+        )
+        return _network_return("CartPole-v1", params, np.arange(2), _seed(config, "clone"))
+
+    return _evaluate(config, "CartPole-v1", play, truth, clone_value)
+
+
+def _pendulum(config) -> dict:
+    policies = pendulum_policies(study_key(config, 11), config.gym_policies)
+    play = functools.partial(log_episodes, "Pendulum-v1", pendulum_act(policies))
+    # The same dynamics in JAX, held against Gymnasium's by a test: truth for a thousandth.
+    truth = np.asarray(pendulum_returns(study_key(config, 12), policies, 400).mean(1))
+
+    def clone_value(key, observations, actions, weights):
+        nearest = jnp.abs(actions - _TORQUES).argmin(-1)
+        params = clone_behavior(
+            key,
+            observations,
+            nearest,
+            num_actions=len(_TORQUES),
+            weights=weights,
+            num_steps=config.learned_steps,
+        )
+        torques = _TORQUES.astype(np.float32)[:, None]
+        return _network_return("Pendulum-v1", params, torques, _seed(config, "clone"))
+
+    return _evaluate(config, "Pendulum-v1", play, truth, clone_value)
+
+
+def _evaluate(config, env_id: str, play, truth: np.ndarray, clone_value) -> dict:
+    """Per log `[L]`: values and certificates of TRUST and LCB, and the value of cloning."""
+    calibration_key, clone_key = jax.random.split(study_key(config, 13))
+    unit = calibrate(calibration_key, jnp.ones(config.gym_policies), config)
+    rows = []
+    for number in progress(range(config.gym_logs), env_id):
+        log = play(config.gym_policies, _EPISODES, _seed(config, f"{env_id} {number}"))
+        stats = returns_to_arms(log.returns.astype(np.float32))
+        results = decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
+        best = int(np.argmax(log.returns.mean(1)))
+        cloned = clone_value(jax.random.fold_in(clone_key, number), *_steps_of(log, best))
+        rows.append(
+            {
+                "value": {name: policy_value(r.policy, truth) for name, r in results.items()}
+                | {"cloning": cloned},
+                "certificate": {name: r.lower_bound for name, r in results.items()},
+            }
+        )
+    stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(rows))
+    return stacked | {"truth": truth}
+
+
+def _steps_of(log: EpisodeLog, policy: int):
+    """Observations, actions and weights (0 after the end) of one policy's steps, in one row each."""
+    observations, actions = log.observations[policy], log.actions[policy]
+    steps = observations.shape[1]
+    alive = np.arange(steps) < log.lengths[policy][:, None]
+    flat = (x.reshape(alive.size, *x.shape[2:]) for x in (observations, actions))
+    return *(jnp.asarray(x) for x in flat), jnp.asarray(alive.ravel(), jnp.float32)
+
+
+def _network_return(env_id: str, params, actions: np.ndarray, seed: int) -> float:
+    network = MLP(len(actions))
+    logits = jax.jit(functools.partial(network.apply, params))
+
+    def act(observations, generator):
+        return actions[np.asarray(logits(observations)).argmax(-1)]
+
+    return float(log_episodes(env_id, act, 1, _TEST_EPISODES, seed).returns.mean())
+
+
+def _seed(config, purpose: str) -> int:
+    """Seeds far enough apart that the consecutive seeds of a vectorised environment differ."""
+    return zlib.crc32(f"{config.seed} {purpose}".encode()) % 2**30

@@ -1,0 +1,190 @@
+"""C6: which of 200 known controllers to deploy, from one or a few logged episodes of each."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab.bandits import figures
+from jaxlab.bandits.arms import returns_to_arms
+from jaxlab.bandits.baselines import policy_value
+from jaxlab.bandits.cloning import clone_behavior
+from jaxlab.bandits.cql import Transitions, train_cql
+from jaxlab.bandits.networks import MLP
+from jaxlab.bandits.pendulum import (
+    MAX_TORQUE,
+    Episodes,
+    observe,
+    pendulum_episodes,
+    pendulum_policies,
+    pendulum_returns,
+    rollout,
+)
+from jaxlab.bandits.studies.methods import calibrate, decide, over_keys, study_key
+from jaxlab.runs import Claim, Run, holds, progress, spread
+
+COUNTS = (1, 2, 5, 10)  # logged episodes of each controller
+_LEARNED_COUNTS = (1, 5)
+_TORQUES = np.linspace(-MAX_TORQUE, MAX_TORQUE, 9)
+_DISCOUNT = 0.99
+
+
+def measure(config, run: Run) -> list[Claim]:
+    """Values of the chosen policies over fresh logs, and of two learners on the same episodes."""
+    result = run.once("pendulum", lambda: _selection(config))
+    learned = run.once("pendulum_learned", lambda: _learned(config))
+    run.figure("pendulum", figures.pendulum(result, learned, COUNTS))
+    return [_selection_claim(config, result), _learned_claim(config, learned)]
+
+
+def _selection_claim(config, result: dict) -> Claim:
+    value, bound = result["value"], result["certificate"]
+    one = {name: values[:, 0] for name, values in value.items()}
+    uniform = float(result["uniform"])
+    violated = sum(int((bound[mode] > value[mode]).sum()) for mode in ("joint", "union"))
+    rows = "; ".join(
+        f"n = {n}: {value['joint'][:, i].mean():.0f} / {value['lcb'][:, i].mean():.0f}"
+        for i, n in enumerate(COUNTS[1:], 1)
+    )
+    return Claim(
+        "C6",
+        "It applies to offline RL where the policies that logged the data are known",
+        "",
+        f"n = 1: TRUST {spread(one['joint'])} (worst {one['joint'].min():.0f}, certificate "
+        f"{bound['joint'][:, 0].mean():.0f}), LCB {one['lcb'].mean():.0f} (worst "
+        f"{one['lcb'].min():.0f}), uniform {uniform:.0f}",
+        holds(
+            one["joint"].mean() >= uniform + 150
+            and one["joint"].mean() >= one["lcb"].mean() + 100
+            and one["joint"].min() >= one["lcb"].min() + 300
+        ),
+        detail=f"An analogue: {config.logging_policies} torque controllers on pendulum swing-up "
+        f"(Gymnasium's dynamics) in place of MuJoCo, {config.num_seeds} logs, truth from "
+        f"{config.truth_episodes} episodes each. sigma = {config.logging_sigma:g} known at n = 1, "
+        f"pooled from n = 2. TRUST / LCB at {rows}. {violated} of "
+        f"{2 * value['joint'].size} certificates above the value. Criterion at n = 1: mean at "
+        "least 150 above uniform and 100 above LCB, worst log at least 300 above LCB's worst.",
+    )
+
+
+def _learned_claim(config, learned: dict) -> Claim:
+    said = [
+        f"{name} {', '.join(f'{v:.0f} (n = {n})' for n, v in zip(_LEARNED_COUNTS, row, strict=True))}"
+        for name, row in ((name, values.mean(0)) for name, values in learned.items())
+    ]
+    return Claim(
+        "C6-rl",
+        "Offline RL on the same episodes",
+        "",
+        "; ".join(said),
+        "reported",
+        detail=f"Mean return over {config.learned_logs} logs: behaviour cloning of the "
+        f"best-looking controller, and small CQL ({len(_TORQUES)} torques, MLP 64 x 64, "
+        f"{config.learned_steps} steps). Neither was tuned, so neither row is judged.",
+    )
+
+
+def _population(config):
+    policy_key, truth_key = jax.random.split(study_key(config, 8))
+    policies = pendulum_policies(policy_key, config.logging_policies)
+    return policies, pendulum_returns(truth_key, policies, config.truth_episodes).mean(1)
+
+
+def _selection(config) -> dict:
+    """`[S, counts]` per method: true values and certificates."""
+    policies, truth = _population(config)
+    calibration_key, log_key = jax.random.split(study_key(config, 9))
+    unit = calibrate(calibration_key, jnp.ones(config.logging_policies), config)
+
+    def one(key):
+        returns = pendulum_returns(key, policies, max(COUNTS))
+        rows = []
+        for n in COUNTS:
+            sigma = config.logging_sigma if n == 1 else None
+            stats = returns_to_arms(returns[:, :n], sigma=sigma)
+            results = decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
+            rows.append(
+                {
+                    "value": {name: policy_value(r.policy, truth) for name, r in results.items()},
+                    "certificate": {name: r.lower_bound for name, r in results.items()},
+                }
+            )
+        return jax.tree.map(lambda *x: jnp.stack(x), *rows)
+
+    seeds = over_keys(one, log_key, config.num_seeds, config.logging_policies * 500)
+    return seeds | {"uniform": truth.mean(), "truth": truth}
+
+
+def _learned(config) -> dict:
+    """Mean returns `[logs, counts]` of cloning and of CQL, from the logs of `_selection`."""
+    policies, _ = _population(config)
+    _, log_key = jax.random.split(study_key(config, 9))
+    log_keys = jax.random.split(log_key, config.num_seeds)[: config.learned_logs]
+    rows = []
+    for number, key in enumerate(progress(log_keys, "offline RL")):
+        episodes = pendulum_episodes(key, policies, max(COUNTS))
+        columns = []
+        for n in _LEARNED_COUNTS:
+            first = jax.tree.map(lambda x, n=n: x[:, :n], episodes)
+            seed = jax.random.fold_in(study_key(config, 10), 100 * number + n)
+            columns.append(_learn(seed, first, config))
+        rows.append({name: np.array([c[name] for c in columns]) for name in columns[0]})
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _learn(key, episodes: Episodes, config) -> dict:
+    best = episodes.reward.sum(-1).mean(1).argmax()
+    transitions = _transitions(episodes)
+    clone_key, cql_key, test_key = jax.random.split(key, 3)
+    looks_best = jax.tree.map(lambda x: x[best], episodes)
+    networks = {
+        "cloning": clone_behavior(
+            clone_key,
+            observe(looks_best.theta, looks_best.speed).reshape(-1, 3),
+            _nearest(looks_best.torque).reshape(-1),
+            num_actions=len(_TORQUES),
+            num_steps=config.learned_steps,
+        )
+    }
+    for alpha in config.cql_alphas:
+        networks[f"CQL alpha {alpha:g}"] = train_cql(
+            cql_key,
+            transitions,
+            num_actions=len(_TORQUES),
+            alpha=alpha,
+            num_steps=config.learned_steps,
+        )
+    return {
+        name: float(_network_return(test_key, params, config.truth_episodes))
+        for name, params in networks.items()
+    }
+
+
+def _nearest(torque: jax.Array) -> jax.Array:
+    return jnp.abs(torque[..., None] - _TORQUES).argmin(-1)
+
+
+def _transitions(episodes: Episodes) -> Transitions:
+    """All steps but each episode's last; rewards in units of their deviation."""
+    seen = observe(episodes.theta, episodes.speed)
+    rows = functools.partial(jnp.reshape, shape=-1)
+    reward = episodes.reward / episodes.reward.std()
+    return Transitions(
+        seen[..., :-1, :].reshape(-1, 3),
+        rows(_nearest(episodes.torque[..., :-1])),
+        rows(reward[..., :-1]),
+        seen[..., 1:, :].reshape(-1, 3),
+        jnp.full(reward[..., :-1].size, _DISCOUNT),  # the time limit is no end of the task
+    )
+
+
+@functools.partial(jax.jit, static_argnames="num_episodes")
+def _network_return(key, params, num_episodes: int):
+    network, torques = MLP(len(_TORQUES)), jnp.asarray(_TORQUES)
+
+    def act(theta, speed):
+        return torques[network.apply(params, observe(theta, speed)).argmax()]
+
+    keys = jax.random.split(key, num_episodes)
+    return jax.vmap(lambda key: rollout(key, act, 200).reward.sum())(keys).mean()
