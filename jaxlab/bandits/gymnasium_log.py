@@ -38,7 +38,7 @@ def log_episodes(
 
     Args:
       env_id: a Gymnasium id, as `CartPole-v1`.
-      act: maps observations `[K, n, d]`, policy by policy, and a generator to actions `[K, n, ...]`.
+      act: maps observations `[K, n, d]` and a generator to actions `[K, n, ...]`.
       num_policies: K.
       num_episodes: n.
       seed: of the environments and of the generator.
@@ -99,7 +99,7 @@ def cartpole_policies(generator: np.random.Generator, num_policies: int) -> np.n
 
 
 def cartpole_act(policies: np.ndarray) -> Callable:
-    """`act` of `log_episodes` for `cartpole_policies`: push towards the sign of the weighted sum."""
+    """`act` of `log_episodes` for `cartpole_policies`: push by the sign of the weighted sum."""
     weights, error_rate = policies[:, None, :4], policies[:, 4:]
 
     def act(observations, generator):

@@ -52,7 +52,7 @@ def _failures(config) -> dict:
     @jax.jit
     def judge(key, calibration):
         noise_key, log_key = jax.random.split(key)
-        fresh = sample_suprema(noise_key, se2, calibration.radii, _FRESH)
+        fresh = sample_suprema(noise_key, se2, calibration.radii, _FRESH, _FRESH)
 
         def violated(key):
             results = decide(draw_stats(key, mean, noise_var, count), calibration, config)

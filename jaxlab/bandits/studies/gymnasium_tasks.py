@@ -113,11 +113,12 @@ def _evaluate(config, env_id: str, play, truth: np.ndarray, clone_value) -> dict
     """Per log `[L]`: values and certificates of TRUST and LCB, and the value of cloning."""
     calibration_key, clone_key = jax.random.split(study_key(config, 13))
     unit = calibrate(calibration_key, jnp.ones(config.gym_policies), config)
+    choose = jax.jit(functools.partial(decide, config=config))
     rows = []
     for number in progress(range(config.gym_logs), env_id):
         log = play(config.gym_policies, _EPISODES, _seed(config, f"{env_id} {number}"))
         stats = returns_to_arms(log.returns.astype(np.float32))
-        results = decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
+        results = choose(stats, unit.scaled(jnp.sqrt(stats.se2[0])))
         best = int(np.argmax(log.returns.mean(1)))
         cloned = clone_value(jax.random.fold_in(clone_key, number), *_steps_of(log, best))
         rows.append(
@@ -132,7 +133,7 @@ def _evaluate(config, env_id: str, play, truth: np.ndarray, clone_value) -> dict
 
 
 def _steps_of(log: EpisodeLog, policy: int):
-    """Observations, actions and weights (0 after the end) of one policy's steps, in one row each."""
+    """Observations, actions and weights (0 after the end) of one policy's steps."""
     observations, actions = log.observations[policy], log.actions[policy]
     steps = observations.shape[1]
     alive = np.arange(steps) < log.lengths[policy][:, None]

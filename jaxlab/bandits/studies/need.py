@@ -8,7 +8,13 @@ from jaxlab.bandits import figures
 from jaxlab.bandits.arms import ArmStats
 from jaxlab.bandits.baselines import policy_value
 from jaxlab.bandits.instances import good_bad_instance
-from jaxlab.bandits.studies.methods import calibrate, decide, over_keys, study_key
+from jaxlab.bandits.studies.methods import (
+    Calibration,
+    calibrate,
+    decide,
+    over_keys,
+    study_key,
+)
 from jaxlab.bandits.studies.starved import NOISE_VAR
 from jaxlab.runs import Claim, Run, holds, spread
 
@@ -40,26 +46,29 @@ def measure(config, run: Run) -> list[Claim]:
 
 def _by_count(config) -> dict:
     """`[S, n_max]` per method: certificates and values at n = 1, ..., n_max."""
-    num_arms, counts = config.num_arms, jnp.arange(1, config.max_count + 1)
     calibration_key, data_key = jax.random.split(study_key(config, 2))
-    calibration = calibrate(calibration_key, jnp.full(num_arms, NOISE_VAR), config)
-    noise_var = jnp.full(num_arms, NOISE_VAR)
+    calibration = calibrate(calibration_key, jnp.full(config.num_arms, NOISE_VAR), config)
+    seeds = over_keys(
+        _growing_log, config, data_key, config.num_seeds, config.num_arms, calibration
+    )
+    return seeds | {"counts": np.arange(1, config.max_count + 1)}
 
-    def one(key):
-        """A log that grows: the first n rewards of every arm."""
 
-        def grow(total, inputs):
-            key, count = inputs
-            mean, latest = good_bad_instance(key, num_arms)
-            total = total + latest.mean
-            stats = ArmStats(total / count, jnp.full(num_arms, count), noise_var)
-            results = decide(stats, calibration.scaled(count**-0.5), config)
-            return total, {
-                "certificate": {name: r.lower_bound for name, r in results.items()},
-                "value": {name: policy_value(r.policy, mean) for name, r in results.items()},
-            }
+def _growing_log(config, key, calibration: Calibration) -> dict:
+    """Decisions `[n_max]` from the first n rewards of every arm."""
+    num_arms = config.num_arms
 
-        keys = jax.random.split(key, config.max_count)
-        return jax.lax.scan(grow, jnp.zeros(num_arms), (keys, counts))[1]
+    def grow(total, inputs):
+        key, count = inputs
+        mean, latest = good_bad_instance(key, num_arms)
+        total = total + latest.mean
+        stats = ArmStats(total / count, jnp.full(num_arms, count), latest.noise_var)
+        results = decide(stats, calibration.scaled(1 / jnp.sqrt(count)), config)
+        return total, {
+            "certificate": {name: result.lower_bound for name, result in results.items()},
+            "value": {name: policy_value(r.policy, mean) for name, r in results.items()},
+        }
 
-    return over_keys(one, data_key, config.num_seeds, num_arms) | {"counts": counts}
+    counts = jnp.arange(1.0, config.max_count + 1)
+    keys = jax.random.split(key, config.max_count)
+    return jax.lax.scan(grow, jnp.zeros(num_arms), (keys, counts))[1]

@@ -9,13 +9,18 @@ import numpy as np
 from jaxlab.bandits import figures
 from jaxlab.bandits.baselines import greedy_policy
 from jaxlab.bandits.instances import draw_stats
-from jaxlab.bandits.studies.methods import calibrate, decide, over_keys, study_key
+from jaxlab.bandits.studies.methods import (
+    Calibration,
+    calibrate,
+    decide,
+    over_keys,
+    study_key,
+)
 from jaxlab.runs import Claim, Run, holds, progress
 
 _SCALES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)  # gaps over sqrt(C* / N)
 _JUNK_SCALES = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 _MINIMAX_DRAWS = 20_000  # few arms: draws are cheap, and the penalties' own noise must not show
-_JUNK_DRAWS = 4000
 CASES = {
     "2 arms, equal counts": lambda N: np.full(2, N / 2),
     "2 arms, C* = 5": lambda N: np.array([N / 5, 4 * N / 5]),
@@ -48,7 +53,7 @@ def measure_minimax(config, run: Run) -> list[Claim]:
             "; ".join(
                 f"{name}: TRUST {case['joint'].mean():.2f} (joint), {case['union'].mean():.2f} "
                 f"(union), LCB {case['lcb'].mean():.2f}, greedy {case['greedy'].mean():.2f}"
-                for name, case in result.items()
+                for name, case in ((name, result[name]) for name in CASES)
             ),
             holds(drift <= 0.1 and bounded),
             detail=f"Largest mean suboptimality over gaps of {_SCALES[0]} to {_SCALES[-1]} times "
@@ -93,7 +98,7 @@ def _minimax(config) -> dict:
         rows = []
         for size in SIZES:
             key = jax.random.fold_in(study_key(config, 3), 10_000 * number + size)
-            counts = np.maximum(np.round(counts_at(size)), 1)
+            counts = _pad(np.maximum(np.round(counts_at(size)), 1), 10)
             rows.append(_worst(key, counts, _SCALES, config, config.minimax_logs, _MINIMAX_DRAWS))
         result[name] = jax.tree.map(lambda *x: np.stack(x), *rows)
     return result
@@ -101,25 +106,28 @@ def _minimax(config) -> dict:
 
 def _junk(config) -> dict:
     """`value[method] [counts, S]` with a gap of 1, and `worst[method] [sizes]` over gaps."""
+    length = 1 + max(*config.junk_counts, *(size // 2 for size in SIZES))
     values, rows = [], []
-    for n in config.junk_counts:
+    for n in progress(config.junk_counts, "many bad arms"):
         key = jax.random.fold_in(study_key(config, 4), n)
-        gap_in_units = math.sqrt(n)  # C* = 2 and N = 2 n: a gap of 1 is sqrt(n) units
-        values.append(
-            _shares(key, _junk_profile(n), (gap_in_units,), config, config.num_seeds, _JUNK_DRAWS)
-        )
-    for size in SIZES:
+        counts = _pad(np.append(n, np.ones(n)), length)
+        # C* = 2 and N = 2 n: a gap of 1 is sqrt(n) units of sqrt(C* / N).
+        gaps = np.full(len(_JUNK_SCALES), math.sqrt(n))
+        shares = _shares(key, counts, gaps, config, config.num_seeds, config.num_samples)
+        values.append({name: share[:, 0] for name, share in shares.items()})
+    for size in progress(SIZES, "many bad arms"):
         key = jax.random.fold_in(study_key(config, 5), size)
-        counts = _junk_profile(size // 2)
-        rows.append(_worst(key, counts, _JUNK_SCALES, config, config.num_seeds, _JUNK_DRAWS))
+        counts = _pad(np.append(size // 2, np.ones(size // 2)), length)
+        rows.append(_worst(key, counts, _JUNK_SCALES, config, config.num_seeds, config.num_samples))
     return {
-        "value": jax.tree.map(lambda *x: np.stack(x)[..., 0], *values),
+        "value": jax.tree.map(lambda *x: np.stack(x), *values),
         "worst": jax.tree.map(lambda *x: np.stack(x), *rows),
     }
 
 
-def _junk_profile(n: int) -> np.ndarray:
-    return np.append(n, np.ones(n))
+def _pad(counts: np.ndarray, length: int) -> np.ndarray:
+    """Unseen arms change nothing, and one program serves all sizes."""
+    return np.pad(counts, (0, length - counts.size))
 
 
 def _worst(key, counts, scales, config, num_logs, num_samples) -> dict:
@@ -131,18 +139,21 @@ def _worst(key, counts, scales, config, num_logs, num_samples) -> dict:
 def _shares(key, counts, scales, config, num_logs, num_samples) -> dict:
     """For every method the weight `[num_logs, scales]` of the best arm, which comes first."""
     calibration_key, data_key = jax.random.split(key)
-    counts = jnp.asarray(counts, jnp.float32)
-    calibration = calibrate(calibration_key, 1 / counts, config, num_samples)
-    unit = jnp.sqrt(1 / counts[0])  # sqrt(C* / N), as C* = N / N_best
+    se2 = np.where(counts > 0, 1 / np.maximum(counts, 1), np.inf)
+    calibration = calibrate(calibration_key, se2, config, num_samples)
+    operands = jnp.asarray(counts, jnp.float32), jnp.asarray(scales, jnp.float32), calibration
+    problems = counts.size * len(scales)
+    return over_keys(_at_gaps, config, data_key, num_logs, problems, *operands)
 
-    def one(key):
-        def at_gap(key, scale):
-            mean = jnp.zeros_like(counts).at[0].set(scale * unit)
-            stats = draw_stats(key, mean, 1.0, counts)
-            results = decide(stats, calibration, config)
-            share = {name: result.policy[0] for name, result in results.items()}
-            return share | {"greedy": greedy_policy(stats)[0]}
 
-        return jax.vmap(at_gap)(jax.random.split(key, len(scales)), jnp.array(scales))
+def _at_gaps(config, key, counts, scales, calibration: Calibration) -> dict:
+    unit = 1 / jnp.sqrt(counts[0])  # sqrt(C* / N), as C* = N / N_best
 
-    return jax.device_get(over_keys(one, data_key, num_logs, counts.size * len(scales)))
+    def at_gap(key, scale):
+        mean = jnp.zeros_like(counts).at[0].set(scale * unit)
+        stats = draw_stats(key, mean, 1.0, counts)
+        results = decide(stats, calibration, config)
+        share = {name: result.policy[0] for name, result in results.items()}
+        return share | {"greedy": greedy_policy(stats)[0]}
+
+    return jax.vmap(at_gap)(jax.random.split(key, scales.size), scales)

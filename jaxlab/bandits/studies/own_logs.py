@@ -58,7 +58,7 @@ def _returns(config, run: Run, name: str, logged: LoggedReturns) -> Claim:
 
 
 def _certify(config, run: Run, name: str, stats: ArmStats, noise_source: str, caveat: str) -> Claim:
-    """Decides, writes `NAME_policy.npz` and `NAME_certificate.json`, and says what was certified."""
+    """Decides, writes `NAME_policy.npz` and `NAME_certificate.json`, and makes the row."""
     num_arms = stats.mean.size
     # Another file under the same name is another phase.
     phase = f"own_{name}_{_digest(stats)}"

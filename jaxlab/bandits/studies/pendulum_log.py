@@ -21,7 +21,13 @@ from jaxlab.bandits.pendulum import (
     pendulum_returns,
     rollout,
 )
-from jaxlab.bandits.studies.methods import calibrate, decide, over_keys, study_key
+from jaxlab.bandits.studies.methods import (
+    Calibration,
+    calibrate,
+    decide,
+    over_keys,
+    study_key,
+)
 from jaxlab.runs import Claim, Run, holds, progress, spread
 
 COUNTS = (1, 2, 5, 10)  # logged episodes of each controller
@@ -70,14 +76,14 @@ def _selection_claim(config, result: dict) -> Claim:
 
 def _learned_claim(config, learned: dict) -> Claim:
     said = [
-        f"{name} {', '.join(f'{v:.0f} (n = {n})' for n, v in zip(_LEARNED_COUNTS, row, strict=True))}"
-        for name, row in ((name, values.mean(0)) for name, values in learned.items())
+        f"{name} {' / '.join(f'{value:.0f}' for value in values.mean(0))}"
+        for name, values in learned.items()
     ]
     return Claim(
         "C6-rl",
         "Offline RL on the same episodes",
         "",
-        "; ".join(said),
+        f"{'; '.join(said)} at n = {' / '.join(map(str, _LEARNED_COUNTS))}",
         "reported",
         detail=f"Mean return over {config.learned_logs} logs: behaviour cloning of the "
         f"best-looking controller, and small CQL ({len(_TORQUES)} torques, MLP 64 x 64, "
@@ -96,24 +102,27 @@ def _selection(config) -> dict:
     policies, truth = _population(config)
     calibration_key, log_key = jax.random.split(study_key(config, 9))
     unit = calibrate(calibration_key, jnp.ones(config.logging_policies), config)
-
-    def one(key):
-        returns = pendulum_returns(key, policies, max(COUNTS))
-        rows = []
-        for n in COUNTS:
-            sigma = config.logging_sigma if n == 1 else None
-            stats = returns_to_arms(returns[:, :n], sigma=sigma)
-            results = decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
-            rows.append(
-                {
-                    "value": {name: policy_value(r.policy, truth) for name, r in results.items()},
-                    "certificate": {name: r.lower_bound for name, r in results.items()},
-                }
-            )
-        return jax.tree.map(lambda *x: jnp.stack(x), *rows)
-
-    seeds = over_keys(one, log_key, config.num_seeds, config.logging_policies * 500)
+    floats = config.logging_policies * 200 * len(COUNTS)  # of an episode's steps
+    seeds = over_keys(_one_log, config, log_key, config.num_seeds, floats, policies, truth, unit)
     return seeds | {"uniform": truth.mean(), "truth": truth}
+
+
+def _one_log(config, key, policies, truth, unit: Calibration) -> dict:
+    returns = pendulum_returns(key, policies, max(COUNTS))
+
+    def with_first(count):
+        logged = jnp.broadcast_to(jnp.arange(max(COUNTS)) < count, returns.shape)
+        stats = returns_to_arms(returns, logged)
+        # One episode each says nothing about the noise.
+        pooled = jnp.where(count == 1, config.logging_sigma**2, stats.noise_var)
+        stats = stats._replace(noise_var=pooled)
+        results = decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
+        return {
+            "value": {name: policy_value(r.policy, truth) for name, r in results.items()},
+            "certificate": {name: result.lower_bound for name, result in results.items()},
+        }
+
+    return jax.vmap(with_first)(jnp.array(COUNTS))
 
 
 def _learned(config) -> dict:

@@ -95,7 +95,11 @@ def _widths(config) -> dict:
     radii = jnp.sqrt(jnp.array(_RATIOS) / num_arms)
     suprema = jax.jit(
         lambda key: sample_suprema(
-            key, jnp.ones(num_arms), radii, config.width_samples, batch_size(num_arms)
+            key,
+            jnp.ones(num_arms),
+            radii,
+            config.width_samples,
+            batch_size(num_arms, config.width_samples),
         )
     )(study_key(config, 7))
     return {

@@ -11,9 +11,14 @@ from scipy.stats import chi2
 from jaxlab.bandits import figures
 from jaxlab.bandits.arms import ArmStats
 from jaxlab.bandits.baselines import policy_value
-from jaxlab.bandits.instances import good_bad_instance
-from jaxlab.bandits.studies.methods import calibrate, decide, over_keys, study_key
-from jaxlab.bandits.suprema import supremum_quantile
+from jaxlab.bandits.instances import count_good, good_bad_instance
+from jaxlab.bandits.studies.methods import (
+    Calibration,
+    calibrate,
+    decide,
+    over_keys,
+    study_key,
+)
 from jaxlab.bandits.trust import trust_with_penalty
 from jaxlab.bandits.trust_region import reference_policy, support_of
 from jaxlab.runs import Claim, Run, holds, progress, spread
@@ -100,8 +105,9 @@ def _design(config, main: dict) -> Claim:
         f"pessimism {absolute:.3f}",
         _judged(config, full > largest > absolute and inside),
         detail=f"{_setting(config)}. Penalty at the critical radius "
-        f"{main['penalty_at_critical'].mean():.3f}, at the largest {main['penalty']['joint'][0]:.3f}"
-        ". Absolute pessimism subtracts chi_K(delta) sqrt(sum w^2 se2) from the whole value. "
+        f"{main['penalty_at_critical'].mean():.3f}, at the largest "
+        f"{main['penalty']['joint'][0]:.3f}. Absolute pessimism subtracts chi_K(delta) "
+        "sqrt(sum w^2 se2) from the whole value. "
         "Criterion: in this order, in both modes, and the critical radius strictly inside the "
         "grid for every seed.",
     )
@@ -115,48 +121,53 @@ def _setting(config) -> str:
     return f"K = {config.num_arms}, one reward per arm, {config.num_seeds} seeds"
 
 
-def _starved(config, num_arms: int) -> dict:
-    """Per seed `[S]`: values, certificates, critical radii; and the curves of the first seed."""
-    calibration_key, data_key = jax.random.split(jax.random.fold_in(study_key(config, 1), num_arms))
-    se2 = jnp.full(num_arms, NOISE_VAR)
-    calibration = calibrate(calibration_key, se2, config)
-    radii, penalty = calibration.radii, calibration.penalty
-    largest_penalty = supremum_quantile(calibration.suprema[:, :1], config.delta)
+def _starved(config, size: int) -> dict:
+    """Per seed `[S]`: values, certificates, critical radii, improvements, for `size` arms.
 
-    def one(key):
-        mean, stats = good_bad_instance(key, num_arms)
-        results = decide(stats, calibration, config)
-        largest = trust_with_penalty(stats, radii[:1], largest_penalty, config.delta_ref)
-        joint = results["joint"]
-        return {
-            "value": {name: policy_value(result.policy, mean) for name, result in results.items()}
-            | {"reference": policy_value(joint.reference, mean)},
-            "certificate": {name: result.lower_bound for name, result in results.items()}
-            | {
-                "reference": joint.reference_lower_bound,
-                "largest_only": largest.lower_bound,
-                "absolute": _absolute_pessimism(stats, radii[0], config.delta),
-            },
-            "index": {mode: results[mode].index for mode in penalty},
-            "relative_radius": joint.radius / radii[0],
-            "support": (joint.policy > 0).sum(),
-            "penalty_at_critical": joint.penalty[jnp.maximum(joint.index, 0)],
-            "improvement": joint.improvement,
-        }
-
-    seeds = over_keys(one, data_key, config.num_seeds, num_arms)
-    return seeds | {"radii": radii, "penalty": penalty}
+    Every size is a part of the main bandit, whose other arms count as unseen: one program for all.
+    """
+    calibration_key, data_key = jax.random.split(jax.random.fold_in(study_key(config, 1), size))
+    rank = jnp.arange(config.num_arms)
+    good = count_good(config.num_arms, 0.5)
+    kept = (rank < (size + 1) // 2) | ((rank >= good) & (rank < good + size // 2))
+    calibration = calibrate(calibration_key, jnp.where(kept, NOISE_VAR, jnp.inf), config)
+    bonus = math.sqrt(chi2.ppf(1 - config.delta, size))
+    seeds = over_keys(
+        _one_log, config, data_key, config.num_seeds, config.num_arms, kept, calibration, bonus
+    )
+    return seeds | {"radii": calibration.radii, "penalty": calibration.penalty}
 
 
-def _absolute_pessimism(stats: ArmStats, largest: jax.Array, delta: float) -> jax.Array:
-    """`max_w w . mean - chi_K(delta) sqrt(sum w^2 se2)`: LCB for all policies at once.
+def _one_log(config, key, kept, calibration: Calibration, bonus) -> dict:
+    mean, stats = good_bad_instance(key, config.num_arms)
+    stats = stats._replace(count=kept.astype(jnp.int32))
+    results = decide(stats, calibration, config)
+    radii, joint = calibration.radii, results["joint"]
+    largest = trust_with_penalty(stats, radii[:1], calibration.largest_only, config.delta_ref)
+    return {
+        "value": {name: policy_value(result.policy, mean) for name, result in results.items()}
+        | {"reference": policy_value(joint.reference, mean)},
+        "certificate": {name: result.lower_bound for name, result in results.items()}
+        | {
+            "reference": joint.reference_lower_bound,
+            "largest_only": largest.lower_bound,
+            "absolute": _absolute_pessimism(stats, radii[0], bonus),
+        },
+        "index": {mode: results[mode].index for mode in calibration.penalty},
+        "relative_radius": joint.radius / radii[0],
+        "support": (joint.policy > 0).sum(),
+        "penalty_at_critical": joint.penalty[jnp.maximum(joint.index, 0)],
+        "improvement": joint.improvement,
+    }
+
+
+def _absolute_pessimism(stats: ArmStats, largest: jax.Array, bonus: jax.Array) -> jax.Array:
+    """`max_w w . mean - bonus sqrt(sum w^2 se2)`: LCB for all policies at once.
 
     The maximum is on the path of trust-region solutions, since these maximise `w . mean` at every
     variance of the value.
     """
-    se2, num_arms = stats.se2, stats.mean.size
-    bonus = math.sqrt(chi2.ppf(1 - delta, num_arms))
     radii = largest * jnp.append(0, jnp.geomspace(1e-4, 1, _PATH))
-    start = reference_policy(se2) @ stats.mean
-    deviation = jnp.sqrt(1 / jnp.sum(1 / se2) + jnp.square(radii))
-    return (start + support_of(stats.mean, se2, radii) - bonus * deviation).max()
+    start = reference_policy(stats.se2) @ stats.mean
+    deviation = jnp.sqrt(1 / jnp.sum(1 / stats.se2) + jnp.square(radii))
+    return (start + support_of(stats.mean, stats.se2, radii) - bonus * deviation).max()
