@@ -53,7 +53,8 @@ def train_cql(
     transitions: Transitions,
     *,
     num_actions: int,
-    alpha: float,
+    alpha: float | jax.Array,
+    num_rows: int | jax.Array | None = None,
     num_steps: int = 5000,
     batch_size: int = 256,
     learning_rate: float = 3e-4,
@@ -66,6 +67,7 @@ def train_cql(
       transitions: the log; scale its rewards to about one.
       num_actions: how many there are.
       alpha: weight of the conservative term.
+      num_rows: how many transitions count, the others being padding; None counts all.
       num_steps: Adam steps on minibatches drawn with replacement.
       batch_size: transitions of each.
       learning_rate: of Adam.
@@ -74,7 +76,7 @@ def train_cql(
     network, optimizer = MLP(num_actions), optax.adam(learning_rate)
     init_key, train_key = jax.random.split(key)
     params = network.init(init_key, transitions.observation[0])
-    num_rows = transitions.action.shape[0]
+    num_rows = transitions.action.size if num_rows is None else num_rows
 
     def loss_fn(params, slow, batch):
         following = network.apply(slow, batch.next_observation).max(-1)

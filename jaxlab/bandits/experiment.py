@@ -103,6 +103,23 @@ PRESETS = {
 }
 
 
+_COUNTS = (
+    "num_seeds",
+    "num_arms",
+    "minimax_logs",
+    "coverage_arms",
+    "coverage_logs",
+    "width_arms",
+    "width_samples",
+    "logging_policies",
+    "truth_episodes",
+    "learned_logs",
+    "learned_steps",
+    "gym_policies",
+    "gym_logs",
+)
+
+
 def run(config: Config, run: Run) -> list[Claim]:
     """Runs the chosen study, or all, and writes the claims.
 
@@ -112,26 +129,16 @@ def run(config: Config, run: Run) -> list[Claim]:
       FileNotFoundError: no such file.
     """
     check_choices(config)
-    for name in (
-        "num_seeds",
-        "num_arms",
-        "max_count",
-        "minimax_logs",
-        "coverage_arms",
-        "coverage_logs",
-        "width_samples",
-        "logging_policies",
-        "truth_episodes",
-        "learned_logs",
-        "learned_steps",
-        "gym_policies",
-        "gym_logs",
-    ):
+    for name in _COUNTS:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
-    for name, least in (("coverage_repeats", 2), ("max_count", 2)):
-        if getattr(config, name) < least:
-            raise ValueError(f"{name} must be >= {least}, got {getattr(config, name)}")
+    for name in ("coverage_repeats", "max_count"):
+        if getattr(config, name) < 2:
+            raise ValueError(f"{name} must be >= 2, got {getattr(config, name)}")
+    if any(not 2 <= arms <= config.num_arms for arms in config.fewer_arms):
+        raise ValueError(
+            f"fewer_arms must lie between 2 and num_arms {config.num_arms}, got {config.fewer_arms}"
+        )
     for mode in MODES:
         trust_config(config, mode)  # refuses too few draws before anything is computed
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]

@@ -7,9 +7,9 @@ import jax
 
 
 class MLP(nn.Module):
-    """Maps observations `[..., d]` to one output per action `[..., num_actions]`."""
+    """Maps observations `[..., d]` to outputs `[..., num_outputs]`."""
 
-    num_actions: int
+    num_outputs: int
     hidden: Sequence[int] = (64, 64)
 
     @nn.compact
@@ -17,4 +17,4 @@ class MLP(nn.Module):
         x = observation
         for width in self.hidden:
             x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(self.num_actions)(x)
+        return nn.Dense(self.num_outputs)(x)

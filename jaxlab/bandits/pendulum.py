@@ -128,6 +128,16 @@ def observe(theta: jax.Array, speed: jax.Array) -> jax.Array:
     return jnp.stack([jnp.cos(theta), jnp.sin(theta), speed], axis=-1)
 
 
+def torque_of(outputs: jax.Array) -> jax.Array:
+    """The torque `[...]` of a network's one output `[..., 1]`."""
+    return MAX_TORQUE * jnp.tanh(outputs[..., 0])
+
+
+def torque_error(outputs: jax.Array, torque: jax.Array) -> jax.Array:
+    """Squared error `[...]` of the torque, the loss of an imitator."""
+    return jnp.square(torque_of(outputs) - torque)
+
+
 def wrap(theta: jax.Array) -> jax.Array:
     """The angle in [-pi, pi)."""
     return jnp.mod(theta + jnp.pi, 2 * jnp.pi) - jnp.pi

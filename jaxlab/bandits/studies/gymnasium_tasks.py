@@ -6,6 +6,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxlab.bandits import figures
 from jaxlab.bandits.arms import returns_to_arms
@@ -19,13 +20,17 @@ from jaxlab.bandits.gymnasium_log import (
     pendulum_act,
 )
 from jaxlab.bandits.networks import MLP
-from jaxlab.bandits.pendulum import MAX_TORQUE, pendulum_policies, pendulum_returns
+from jaxlab.bandits.pendulum import (
+    pendulum_policies,
+    pendulum_returns,
+    torque_error,
+    torque_of,
+)
 from jaxlab.bandits.studies.methods import calibrate, decide, study_key
 from jaxlab.runs import Claim, Run, progress, spread
 
 _EPISODES = 2  # logged of each policy: the fewest from which the noise can be estimated
 _TEST_EPISODES = 50
-_TORQUES = np.linspace(-MAX_TORQUE, MAX_TORQUE, 9)
 
 
 def measure(config, run: Run) -> list[Claim]:
@@ -73,16 +78,17 @@ def _cartpole(config) -> dict:
     play = functools.partial(log_episodes, "CartPole-v1", cartpole_act(policies))
     truth = play(config.gym_policies, _TEST_EPISODES, _seed(config, "truth")).returns.mean(1)
 
-    def clone_value(key, observations, actions, weights):
-        params = clone_behavior(
-            key,
-            observations,
-            actions,
-            num_actions=2,
-            weights=weights,
-            num_steps=config.learned_steps,
-        )
-        return _network_return("CartPole-v1", params, np.arange(2), _seed(config, "clone"))
+    clone = functools.partial(
+        clone_behavior,
+        loss=optax.softmax_cross_entropy_with_integer_labels,
+        num_outputs=2,
+        num_steps=config.learned_steps,
+    )
+
+    def clone_value(key, observations, actions, num_rows):
+        params = clone(key, observations, actions, num_rows=num_rows)
+        logits = functools.partial(MLP(2).apply, params)
+        return _network_return(config, "CartPole-v1", lambda obs: logits(obs).argmax(-1))
 
     return _evaluate(config, "CartPole-v1", play, truth, clone_value)
 
@@ -93,18 +99,16 @@ def _pendulum(config) -> dict:
     # The same dynamics in JAX, held against Gymnasium's by a test: truth for a thousandth.
     truth = np.asarray(pendulum_returns(study_key(config, 12), policies, 400).mean(1))
 
-    def clone_value(key, observations, actions, weights):
-        nearest = jnp.abs(actions - _TORQUES).argmin(-1)
-        params = clone_behavior(
-            key,
-            observations,
-            nearest,
-            num_actions=len(_TORQUES),
-            weights=weights,
-            num_steps=config.learned_steps,
+    clone = functools.partial(
+        clone_behavior, loss=torque_error, num_outputs=1, num_steps=config.learned_steps
+    )
+
+    def clone_value(key, observations, actions, num_rows):
+        params = clone(key, observations, actions[:, 0], num_rows=num_rows)
+        network = functools.partial(MLP(1).apply, params)
+        return _network_return(
+            config, "Pendulum-v1", lambda obs: torque_of(network(obs))[..., None]
         )
-        torques = _TORQUES.astype(np.float32)[:, None]
-        return _network_return("Pendulum-v1", params, torques, _seed(config, "clone"))
 
     return _evaluate(config, "Pendulum-v1", play, truth, clone_value)
 
@@ -133,22 +137,22 @@ def _evaluate(config, env_id: str, play, truth: np.ndarray, clone_value) -> dict
 
 
 def _steps_of(log: EpisodeLog, policy: int):
-    """Observations, actions and weights (0 after the end) of one policy's steps."""
-    observations, actions = log.observations[policy], log.actions[policy]
-    steps = observations.shape[1]
-    alive = np.arange(steps) < log.lengths[policy][:, None]
-    flat = (x.reshape(alive.size, *x.shape[2:]) for x in (observations, actions))
-    return *(jnp.asarray(x) for x in flat), jnp.asarray(alive.ravel(), jnp.float32)
+    """Observations and actions of one policy's steps, zero-padded, and how many steps there are."""
+    lengths = log.lengths[policy]
+    steps = log.observations.shape[2]
+    ended = np.arange(steps) >= lengths[:, None]
+    order = np.argsort(ended.ravel(), kind="stable")
+    flat = (x[policy].reshape(ended.size, *x.shape[3:]) for x in (log.observations, log.actions))
+    return *(jnp.asarray(x[order]) for x in flat), int(lengths.sum())
 
 
-def _network_return(env_id: str, params, actions: np.ndarray, seed: int) -> float:
-    network = MLP(len(actions))
-    logits = jax.jit(functools.partial(network.apply, params))
-
-    def act(observations, generator):
-        return actions[np.asarray(logits(observations)).argmax(-1)]
-
-    return float(log_episodes(env_id, act, 1, _TEST_EPISODES, seed).returns.mean())
+def _network_return(config, env_id: str, act) -> float:
+    """Mean return of `act(observations)` in the environment."""
+    act = jax.jit(act)
+    log = log_episodes(
+        env_id, lambda obs, _: np.asarray(act(obs)), 1, _TEST_EPISODES, _seed(config, "test")
+    )
+    return float(log.returns.mean())
 
 
 def _seed(config, purpose: str) -> int:

@@ -1,6 +1,7 @@
 """C6: which of 200 known controllers to deploy, from one or a few logged episodes of each."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from jaxlab.bandits.pendulum import (
     pendulum_policies,
     pendulum_returns,
     rollout,
+    torque_error,
+    torque_of,
 )
 from jaxlab.bandits.studies.methods import (
     Calibration,
@@ -91,10 +94,11 @@ def _learned_claim(config, learned: dict) -> Claim:
     )
 
 
-def _population(config):
-    policy_key, truth_key = jax.random.split(study_key(config, 8))
-    policies = pendulum_policies(policy_key, config.logging_policies)
-    return policies, pendulum_returns(truth_key, policies, config.truth_episodes).mean(1)
+def _population(config) -> tuple[jax.Array, jax.Array]:
+    """Gains `[K, 4]` of the controllers and their true values `[K]`."""
+    policies = pendulum_policies(study_key(config, 8), config.logging_policies)
+    returns = pendulum_returns(study_key(config, 16), policies, config.truth_episodes)
+    return policies, returns.mean(1)
 
 
 def _selection(config) -> dict:
@@ -127,47 +131,51 @@ def _one_log(config, key, policies, truth, unit: Calibration) -> dict:
 
 def _learned(config) -> dict:
     """Mean returns `[logs, counts]` of cloning and of CQL, from the logs of `_selection`."""
-    policies, _ = _population(config)
+    policies = pendulum_policies(study_key(config, 8), config.logging_policies)
     _, log_key = jax.random.split(study_key(config, 9))
     log_keys = jax.random.split(log_key, config.num_seeds)[: config.learned_logs]
     rows = []
     for number, key in enumerate(progress(log_keys, "offline RL")):
         episodes = pendulum_episodes(key, policies, max(COUNTS))
-        columns = []
-        for n in _LEARNED_COUNTS:
-            first = jax.tree.map(lambda x, n=n: x[:, :n], episodes)
-            seed = jax.random.fold_in(study_key(config, 10), 100 * number + n)
-            columns.append(_learn(seed, first, config))
+        # Episode by episode, so that a log of n episodes is the head of the longest one.
+        episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), episodes)
+        seed = jax.random.fold_in(study_key(config, 10), number)
+        columns = [
+            _learn(jax.random.fold_in(seed, n), episodes, n, config) for n in _LEARNED_COUNTS
+        ]
         rows.append({name: np.array([c[name] for c in columns]) for name in columns[0]})
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _learn(key, episodes: Episodes, config) -> dict:
-    best = episodes.reward.sum(-1).mean(1).argmax()
-    transitions = _transitions(episodes)
+def _learn(key, episodes: Episodes, count: int, config) -> dict:
+    """Mean return of each learner from the first `count` of the episodes `[n, K, T]`."""
     clone_key, cql_key, test_key = jax.random.split(key, 3)
-    looks_best = jax.tree.map(lambda x: x[best], episodes)
-    networks = {
-        "cloning": clone_behavior(
-            clone_key,
-            observe(looks_best.theta, looks_best.speed).reshape(-1, 3),
-            _nearest(looks_best.torque).reshape(-1),
-            num_actions=len(_TORQUES),
-            num_steps=config.learned_steps,
-        )
-    }
+    best = episodes.reward[:count].sum(-1).mean(0).argmax()
+    looks_best = jax.tree.map(lambda x: x[:, best], episodes)
+    cloned = clone_behavior(
+        clone_key,
+        observe(looks_best.theta, looks_best.speed).reshape(-1, 3),
+        looks_best.torque.reshape(-1),
+        loss=torque_error,
+        num_outputs=1,
+        num_rows=count * looks_best.torque.shape[-1],
+        num_steps=config.learned_steps,
+    )
+    tests = config.truth_episodes
+    value = {"cloning": float(_network_return(test_key, cloned, torque_of, 1, tests))}
+    transitions = _transitions(episodes)
     for alpha in config.cql_alphas:
-        networks[f"CQL alpha {alpha:g}"] = train_cql(
+        params = train_cql(
             cql_key,
             transitions,
             num_actions=len(_TORQUES),
             alpha=alpha,
+            num_rows=count * transitions.action.size // episodes.reward.shape[0],
             num_steps=config.learned_steps,
         )
-    return {
-        name: float(_network_return(test_key, params, config.truth_episodes))
-        for name, params in networks.items()
-    }
+        mean_return = _network_return(test_key, params, _greedy_torque, len(_TORQUES), tests)
+        value[f"CQL alpha {alpha:g}"] = float(mean_return)
+    return value
 
 
 def _nearest(torque: jax.Array) -> jax.Array:
@@ -177,23 +185,26 @@ def _nearest(torque: jax.Array) -> jax.Array:
 def _transitions(episodes: Episodes) -> Transitions:
     """All steps but each episode's last; rewards in units of their deviation."""
     seen = observe(episodes.theta, episodes.speed)
-    rows = functools.partial(jnp.reshape, shape=-1)
-    reward = episodes.reward / episodes.reward.std()
+    reward = (episodes.reward / episodes.reward.std())[..., :-1].ravel()
     return Transitions(
         seen[..., :-1, :].reshape(-1, 3),
-        rows(_nearest(episodes.torque[..., :-1])),
-        rows(reward[..., :-1]),
+        _nearest(episodes.torque[..., :-1]).ravel(),
+        reward,
         seen[..., 1:, :].reshape(-1, 3),
-        jnp.full(reward[..., :-1].size, _DISCOUNT),  # the time limit is no end of the task
+        jnp.full_like(reward, _DISCOUNT),  # the time limit is no end of the task
     )
 
 
-@functools.partial(jax.jit, static_argnames="num_episodes")
-def _network_return(key, params, num_episodes: int):
-    network, torques = MLP(len(_TORQUES)), jnp.asarray(_TORQUES)
+def _greedy_torque(q_values: jax.Array) -> jax.Array:
+    return jnp.asarray(_TORQUES)[q_values.argmax(-1)]
+
+
+@functools.partial(jax.jit, static_argnames=("torque", "num_outputs", "num_episodes"))
+def _network_return(key, params, torque: Callable, num_outputs: int, num_episodes: int):
+    network = MLP(num_outputs)
 
     def act(theta, speed):
-        return torques[network.apply(params, observe(theta, speed)).argmax()]
+        return torque(network.apply(params, observe(theta, speed)))
 
     keys = jax.random.split(key, num_episodes)
     return jax.vmap(lambda key: rollout(key, act, 200).reward.sum())(keys).mean()
