@@ -139,6 +139,11 @@ def run(config: Config, run: Run) -> list[Claim]:
         raise ValueError(
             f"fewer_arms must lie between 2 and num_arms {config.num_arms}, got {config.fewer_arms}"
         )
+    if config.gym_policies > config.logging_policies:
+        raise ValueError(
+            f"gym_policies must be at most logging_policies {config.logging_policies}, got "
+            f"{config.gym_policies}"
+        )
     for mode in MODES:
         trust_config(config, mode)  # refuses too few draws before anything is computed
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]

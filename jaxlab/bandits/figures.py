@@ -1,8 +1,10 @@
 """Figures of the studies, from their stored results."""
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxlab.bandits.width import asymptotic_width
 from jaxlab.runs.figures import PALETTE, band, styled, subplots
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
@@ -184,11 +186,9 @@ def violations(result: dict, config) -> Figure:
 @styled
 def width(result: dict, num_arms: int) -> Figure:
     """Mean suprema against the formula for many equal arms."""
-    from jaxlab.bandits.width import asymptotic_width
-
     figure, axes = subplots(width=4.8, height=3.2)
     grid = np.geomspace(0.01, 1000, 200)
-    axes.plot(grid, asymptotic_width(grid), color=BLACK, label="formula, K to infinity")
+    axes.plot(grid, jax.jit(asymptotic_width)(grid), color=BLACK, label="formula, K to infinity")
     axes.plot(grid, np.sqrt(grid), ":", color=GREY, label="no weight at zero")
     axes.errorbar(
         result["ratio"],

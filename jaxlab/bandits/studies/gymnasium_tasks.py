@@ -20,13 +20,9 @@ from jaxlab.bandits.gymnasium_log import (
     pendulum_act,
 )
 from jaxlab.bandits.networks import MLP
-from jaxlab.bandits.pendulum import (
-    pendulum_policies,
-    pendulum_returns,
-    torque_error,
-    torque_of,
-)
+from jaxlab.bandits.pendulum import torque_error, torque_of
 from jaxlab.bandits.studies.methods import calibrate, decide, study_key
+from jaxlab.bandits.studies.pendulum_log import controllers
 from jaxlab.runs import Claim, Run, progress, spread
 
 _EPISODES = 2  # logged of each policy: the fewest from which the noise can be estimated
@@ -40,9 +36,12 @@ def measure(config, run: Run) -> list[Claim]:
     except ImportError:
         detail = "gymnasium is not installed: pip install jaxlab[bandits]"
         return [Claim("C6-gym", _STATEMENT, "", "", "not run", detail=detail)]
+    # The pendulum's own controllers: their true values are known from the dynamics in JAX, which
+    # a test holds against Gymnasium's, for a thousandth of the time.
+    swing_up = _spaced(controllers(config, run), config.gym_policies)
     values = {
-        env_id: run.once(f"gymnasium_{env_id}", functools.partial(study, config))
-        for env_id, study in (("CartPole-v1", _cartpole), ("Pendulum-v1", _pendulum))
+        "CartPole-v1": run.once("gymnasium_cartpole", lambda: _cartpole(config)),
+        "Pendulum-v1": run.once("gymnasium_pendulum", lambda: _pendulum(config, *swing_up)),
     }
     run.figure("gymnasium", figures.gymnasium(values))
     said = [
@@ -85,30 +84,26 @@ def _cartpole(config) -> dict:
         num_steps=config.learned_steps,
     )
 
+    act = jax.jit(lambda params, seen: MLP(2).apply(params, seen).argmax(-1))
+
     def clone_value(key, observations, actions, num_rows):
         params = clone(key, observations, actions, num_rows=num_rows)
-        logits = functools.partial(MLP(2).apply, params)
-        return _network_return(config, "CartPole-v1", lambda obs: logits(obs).argmax(-1))
+        return _mean_return(config, "CartPole-v1", functools.partial(act, params))
 
     return _evaluate(config, "CartPole-v1", play, truth, clone_value)
 
 
-def _pendulum(config) -> dict:
-    policies = pendulum_policies(study_key(config, 11), config.gym_policies)
+def _pendulum(config, policies, truth) -> dict:
     play = functools.partial(log_episodes, "Pendulum-v1", pendulum_act(policies))
-    # The same dynamics in JAX, held against Gymnasium's by a test: truth for a thousandth.
-    truth = np.asarray(pendulum_returns(study_key(config, 12), policies, 400).mean(1))
-
     clone = functools.partial(
         clone_behavior, loss=torque_error, num_outputs=1, num_steps=config.learned_steps
     )
 
+    act = jax.jit(lambda params, seen: torque_of(MLP(1).apply(params, seen))[..., None])
+
     def clone_value(key, observations, actions, num_rows):
         params = clone(key, observations, actions[:, 0], num_rows=num_rows)
-        network = functools.partial(MLP(1).apply, params)
-        return _network_return(
-            config, "Pendulum-v1", lambda obs: torque_of(network(obs))[..., None]
-        )
+        return _mean_return(config, "Pendulum-v1", functools.partial(act, params))
 
     return _evaluate(config, "Pendulum-v1", play, truth, clone_value)
 
@@ -117,12 +112,11 @@ def _evaluate(config, env_id: str, play, truth: np.ndarray, clone_value) -> dict
     """Per log `[L]`: values and certificates of TRUST and LCB, and the value of cloning."""
     calibration_key, clone_key = jax.random.split(study_key(config, 13))
     unit = calibrate(calibration_key, jnp.ones(config.gym_policies), config)
-    choose = jax.jit(functools.partial(decide, config=config))
     rows = []
     for number in progress(range(config.gym_logs), env_id):
         log = play(config.gym_policies, _EPISODES, _seed(config, f"{env_id} {number}"))
         stats = returns_to_arms(log.returns.astype(np.float32))
-        results = choose(stats, unit.scaled(jnp.sqrt(stats.se2[0])))
+        results = _decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
         best = int(np.argmax(log.returns.mean(1)))
         cloned = clone_value(jax.random.fold_in(clone_key, number), *_steps_of(log, best))
         rows.append(
@@ -136,6 +130,9 @@ def _evaluate(config, env_id: str, play, truth: np.ndarray, clone_value) -> dict
     return stacked | {"truth": truth}
 
 
+_decide = jax.jit(decide, static_argnames="config")
+
+
 def _steps_of(log: EpisodeLog, policy: int):
     """Observations and actions of one policy's steps, zero-padded, and how many steps there are."""
     lengths = log.lengths[policy]
@@ -146,13 +143,18 @@ def _steps_of(log: EpisodeLog, policy: int):
     return *(jnp.asarray(x[order]) for x in flat), int(lengths.sum())
 
 
-def _network_return(config, env_id: str, act) -> float:
+def _mean_return(config, env_id: str, act) -> float:
     """Mean return of `act(observations)` in the environment."""
-    act = jax.jit(act)
     log = log_episodes(
-        env_id, lambda obs, _: np.asarray(act(obs)), 1, _TEST_EPISODES, _seed(config, "test")
+        env_id, lambda seen, _: np.asarray(act(seen)), 1, _TEST_EPISODES, _seed(config, "test")
     )
     return float(log.returns.mean())
+
+
+def _spaced(arrays, count: int):
+    """`count` evenly spaced rows of each array."""
+    rows = np.linspace(0, len(arrays[0]) - 1, count).astype(int)
+    return [x[rows] for x in arrays]
 
 
 def _seed(config, purpose: str) -> int:

@@ -19,7 +19,6 @@ from jaxlab.bandits.pendulum import (
     observe,
     pendulum_episodes,
     pendulum_policies,
-    pendulum_returns,
     rollout,
     torque_error,
     torque_of,
@@ -28,7 +27,6 @@ from jaxlab.bandits.studies.methods import (
     Calibration,
     calibrate,
     decide,
-    over_keys,
     study_key,
 )
 from jaxlab.runs import Claim, Run, holds, progress, spread
@@ -41,8 +39,9 @@ _DISCOUNT = 0.99
 
 def measure(config, run: Run) -> list[Claim]:
     """Values of the chosen policies over fresh logs, and of two learners on the same episodes."""
-    result = run.once("pendulum", lambda: _selection(config))
-    learned = run.once("pendulum_learned", lambda: _learned(config))
+    policies, truth = controllers(config, run)
+    result = run.once("pendulum", lambda: _selection(config, policies, truth))
+    learned = run.once("pendulum_learned", lambda: _learned(config, policies))
     run.figure("pendulum", figures.pendulum(result, learned, COUNTS))
     return [_selection_claim(config, result), _learned_claim(config, learned)]
 
@@ -94,32 +93,44 @@ def _learned_claim(config, learned: dict) -> Claim:
     )
 
 
-def _population(config) -> tuple[jax.Array, jax.Array]:
+def controllers(config, run: Run) -> tuple[jax.Array, np.ndarray]:
     """Gains `[K, 4]` of the controllers and their true values `[K]`."""
     policies = pendulum_policies(study_key(config, 8), config.logging_policies)
-    returns = pendulum_returns(study_key(config, 16), policies, config.truth_episodes)
-    return policies, returns.mean(1)
+
+    def values():
+        chunks = -(-config.truth_episodes // max(COUNTS))
+        keys = jax.random.split(study_key(config, 16), chunks)
+        return {"truth": np.mean([_returns(key, policies).mean(1) for key in keys], axis=0)}
+
+    return policies, run.once("pendulum_truth", values)["truth"]
 
 
-def _selection(config) -> dict:
+def _returns(key, policies) -> jax.Array:
+    """`[K, n]`, by the one program that also gives the episodes to the learners."""
+    return pendulum_episodes(key, policies, max(COUNTS)).reward.sum(-1)
+
+
+def _log_keys(config) -> jax.Array:
+    return jax.random.split(study_key(config, 9), config.num_seeds)
+
+
+def _selection(config, policies, truth) -> dict:
     """`[S, counts]` per method: true values and certificates."""
-    policies, truth = _population(config)
-    calibration_key, log_key = jax.random.split(study_key(config, 9))
-    unit = calibrate(calibration_key, jnp.ones(config.logging_policies), config)
-    floats = config.logging_policies * 200 * len(COUNTS)  # of an episode's steps
-    seeds = over_keys(_one_log, config, log_key, config.num_seeds, floats, policies, truth, unit)
-    return seeds | {"uniform": truth.mean(), "truth": truth}
+    unit = calibrate(study_key(config, 17), jnp.ones(config.logging_policies), config)
+    logs = jnp.stack([_returns(key, policies) for key in progress(_log_keys(config), "logging")])
+    choose = jax.jit(jax.vmap(functools.partial(_choose, config), in_axes=(0, None, None)))
+    return jax.device_get(choose(logs, truth, unit)) | {"uniform": truth.mean(), "truth": truth}
 
 
-def _one_log(config, key, policies, truth, unit: Calibration) -> dict:
-    returns = pendulum_returns(key, policies, max(COUNTS))
+def _choose(config, returns, truth, unit: Calibration) -> dict:
+    """Decisions `[counts]` from the first n of the returns `[K, n_max]`."""
 
     def with_first(count):
         logged = jnp.broadcast_to(jnp.arange(max(COUNTS)) < count, returns.shape)
         stats = returns_to_arms(returns, logged)
         # One episode each says nothing about the noise.
-        pooled = jnp.where(count == 1, config.logging_sigma**2, stats.noise_var)
-        stats = stats._replace(noise_var=pooled)
+        known = jnp.where(count == 1, config.logging_sigma**2, stats.noise_var)
+        stats = stats._replace(noise_var=known)
         results = decide(stats, unit.scaled(jnp.sqrt(stats.se2[0])), config)
         return {
             "value": {name: policy_value(r.policy, truth) for name, r in results.items()},
@@ -129,12 +140,10 @@ def _one_log(config, key, policies, truth, unit: Calibration) -> dict:
     return jax.vmap(with_first)(jnp.array(COUNTS))
 
 
-def _learned(config) -> dict:
+def _learned(config, policies) -> dict:
     """Mean returns `[logs, counts]` of cloning and of CQL, from the logs of `_selection`."""
-    policies = pendulum_policies(study_key(config, 8), config.logging_policies)
-    _, log_key = jax.random.split(study_key(config, 9))
-    log_keys = jax.random.split(log_key, config.num_seeds)[: config.learned_logs]
     rows = []
+    log_keys = _log_keys(config)[: config.learned_logs]
     for number, key in enumerate(progress(log_keys, "offline RL")):
         episodes = pendulum_episodes(key, policies, max(COUNTS))
         # Episode by episode, so that a log of n episodes is the head of the longest one.
