@@ -78,28 +78,19 @@ def certificate_by_count(result: dict) -> Figure:
         band(left, counts, result["certificate"][name], label=label, color=color)
         band(right, counts, result["value"][name], label=label, color=color)
     level = result["certificate"]["joint"][:, 0].mean()
-    left.axhline(level, color=BLUE, linestyle=":", linewidth=1)
-    left.annotate(
-        "TRUST with one reward per arm",
-        (counts[-1], level),
-        (0, -11),
-        textcoords="offset points",
-        ha="right",
-        color=BLUE,
-        fontsize=8,
-    )
+    left.axhline(level, color=BLUE, linestyle=":", linewidth=1, label="TRUST at n = 1")
     left.set(xlabel="rewards per arm n", ylabel="certified lower bound")
-    left.set_title("LCB's certificate needs ten times the data")
+    left.set_title("What is certified")
     left.legend(loc="lower right")
     right.set(xlabel="rewards per arm n", ylabel="true value")
-    right.set_title("Its value needs two rewards")
+    right.set_title("What the policy is worth")
     for ax in (left, right):
         ax.set_xticks([1, *range(5, int(counts[-1]) + 1, 5)])
     return figure
 
 
 @styled
-def minimax(result: dict) -> Figure:
+def minimax(result: dict, cases: tuple[str, ...]) -> Figure:
     """Normalised worst cases, a group per problem and a bar per method."""
     figure, axes = subplots(width=7.6, height=3.4)
     methods = (
@@ -110,13 +101,13 @@ def minimax(result: dict) -> Figure:
     )
     width = 0.2
     for number, (name, label, color) in enumerate(methods):
-        rates = np.array([case[name] for case in result.values()])  # [cases, sizes]
+        rates = np.array([result[case][name] for case in cases])  # [cases, sizes]
         where = np.arange(len(rates)) + (number - 1.5) * width
         axes.bar(where, rates.mean(1), width * 0.92, color=color, label=label)
         axes.plot(
             where[:, None] + width * np.array([-0.25, 0, 0.25]), rates, ".", color=BLACK, ms=3
         )
-    axes.set_xticks(np.arange(len(result)), [name.replace(", ", "\n") for name in result])
+    axes.set_xticks(np.arange(len(cases)), [case.replace(", ", "\n") for case in cases])
     axes.set(ylabel=r"worst suboptimality / $\sqrt{C^*/N}$")
     axes.set_title("Minimax problems (dots: N = 100, 400, 1600)")
     axes.grid(axis="x", visible=False)
@@ -215,20 +206,26 @@ def pendulum(result: dict, learned: dict, counts: tuple[int, ...]) -> Figure:
         _boxes(axes, result["value"][name], where, color, label)
     axes.axhline(float(result["uniform"]), color=GREY, linestyle=":", linewidth=1)
     axes.annotate(
-        "uniform", (3.6, float(result["uniform"])), (0, 3), textcoords="offset points",
-        ha="right", fontsize=8, color="0.3",
-    )  # fmt: skip
+        "uniform",
+        (1, float(result["uniform"])),
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="0.3",
+    )
     for (name, values), marker, color in zip(
         learned.items(),
         ("D", "^", "v", "s", "P"),
         (ORANGE, PURPLE, GREEN, SKY, BLACK),
         strict=False,
     ):
-        axes.plot([0, 2], values.mean(0), marker, color=color, ms=5, label=name.strip())
+        axes.plot([0, 2], values.mean(0), marker, color=color, ms=5, label=name)
     axes.set_xticks(range(len(counts)), [f"n = {n}" for n in counts])
     axes.set(ylabel="mean return", title="Pendulum swing-up: n logged episodes per controller")
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="lower right", ncols=2)
+    figure.legend(loc="outside right center")
     return figure
 
 
@@ -248,7 +245,14 @@ def gymnasium(values: dict[str, dict]) -> Figure:
         for level, label in ((uniform, "uniform"), (best, "best policy")):
             ax.axhline(level, color=GREY, linestyle=":", linewidth=1)
             ax.annotate(
-                label, (-0.45, level), (0, 2), textcoords="offset points", fontsize=8, color="0.3"
+                label,
+                (1, level),
+                (0, 2),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+                color="0.3",
             )
         ax.set_xticks(range(len(names)), [label for _, label, _ in names])
         ax.set(title=env_id, ylabel="mean return")

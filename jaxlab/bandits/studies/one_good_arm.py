@@ -33,7 +33,7 @@ SIZES = (100, 400, 1600)
 def measure_minimax(config, run: Run) -> list[Claim]:
     """Worst suboptimality over gaps, in units of sqrt(C* / N), at three sizes of the log."""
     result = run.once("minimax", lambda: _minimax(config))
-    run.figure("minimax", figures.minimax(result))
+    run.figure("minimax", figures.minimax(result, tuple(CASES)))
     drift = max(
         np.ptp(rates) / np.mean(rates)
         for case in result.values()

@@ -71,7 +71,7 @@ def _error(
     padding = 0, length - num_arms
     padded = np.pad(se2, padding, constant_values=np.inf)
     radii, got = jax.device_get(_improvements(np.pad(values, padding), padded))
-    want = np.array([_bisect(*(x.astype(np.float64) for x in (values, se2)), e) for e in radii])
+    want = np.array([bisect(*(x.astype(np.float64) for x in (values, se2)), e) for e in radii])
     return float(np.max(np.abs(got - want) / want))
 
 
@@ -81,7 +81,7 @@ def _improvements(values: jax.Array, se2: jax.Array) -> tuple[jax.Array, jax.Arr
     return radii, trust_region_support(values, se2, radii)
 
 
-def _bisect(values: np.ndarray, se2: np.ndarray, radius: float) -> float:
+def bisect(values: np.ndarray, se2: np.ndarray, radius: float) -> float:
     """The maximum by bisection on the threshold `nu` of `w ~ (values - nu)_+ / se2`."""
     precision = 1 / se2
     reference = precision / precision.sum()
