@@ -9,6 +9,11 @@ result.policy, result.lower_bound      # probabilities, and a value that they re
 bandits.best_certified(stats, result)  # or LCB's arm, where that certifies more
 ```
 
+What the certificate does not cover: logs whose counts depend on rewards (adaptive policies); a
+plug-in deviation of rare events, which is no noise level (`bernoulli_sigma` gives one); and, in
+size rather than validity, a well sampled best arm among many badly sampled ones, where LCB is
+better and `best_certified` takes it.
+
 Ruiqi Zhang, Yuexiang Zhai, Andrea Zanette, "Is Offline Decision Making Possible with Only Few
 Samples? Reliable Decisions in Data-Starved Bandits via Trust Region Enhancement", arXiv 2402.15703.
 """
@@ -27,10 +32,13 @@ from jaxlab.bandits.instances import BanditInstance, draw_stats, good_bad_instan
 from jaxlab.bandits.logged_data import (
     LoggedBandit,
     LoggedReturns,
+    LoggedRewards,
+    load_log,
     load_minari_returns,
     load_open_bandit,
     load_returns,
 )
+from jaxlab.bandits.noise import bernoulli_sigma, bounded_sigma
 from jaxlab.bandits.pendulum import pendulum_policies, pendulum_returns
 from jaxlab.bandits.suprema import sample_suprema, supremum_quantile
 from jaxlab.bandits.trust import TrustConfig, TrustResult, trust, trust_with_penalty
@@ -49,16 +57,20 @@ __all__ = [
     "LCBResult",
     "LoggedBandit",
     "LoggedReturns",
+    "LoggedRewards",
     "TrustConfig",
     "TrustResult",
     "arm_stats",
     "asymptotic_width",
     "behavior_policy",
+    "bernoulli_sigma",
     "best_certified",
+    "bounded_sigma",
     "draw_stats",
     "good_bad_instance",
     "greedy_policy",
     "lcb",
+    "load_log",
     "load_minari_returns",
     "load_open_bandit",
     "load_returns",

@@ -61,6 +61,18 @@ def pendulum_returns(
     Raises:
       ValueError: `policies` that are not `[K, 4]`, or a number below 1.
     """
+    return pendulum_episodes(key, policies, num_episodes, horizon).reward.sum(-1)
+
+
+@functools.partial(jax.jit, static_argnames=("num_episodes", "horizon"))
+def pendulum_episodes(
+    key: jax.Array, policies: jax.Array, num_episodes: int, horizon: int = 200
+) -> Episodes:
+    """The episodes `[K, num_episodes, horizon]` whose returns `pendulum_returns` gives.
+
+    Raises:
+      ValueError: as `pendulum_returns`.
+    """
     policies = jnp.asarray(policies)
     if policies.ndim != 2 or policies.shape[1] != 4:
         raise ValueError(f"policies must be [K, 4], got shape {policies.shape}")
@@ -69,7 +81,7 @@ def pendulum_returns(
     keys = jax.random.split(key, (policies.shape[0], num_episodes))
 
     def episode(key, gains):
-        return rollout(key, functools.partial(controller, gains), horizon).reward.sum()
+        return rollout(key, functools.partial(controller, gains), horizon)
 
     return jax.vmap(jax.vmap(episode, in_axes=(0, None)))(keys, policies)
 
@@ -109,6 +121,21 @@ def pendulum_step(
     speed = speed + (15 * jnp.sin(angle) + 3 * torque) * _STEP
     speed = jnp.clip(speed, -_MAX_SPEED, _MAX_SPEED)
     return (theta + _STEP * speed, speed), reward
+
+
+def observe(theta: jax.Array, speed: jax.Array) -> jax.Array:
+    """What Gymnasium's environment shows of a state: `[..., 3]` of cos, sin and speed."""
+    return jnp.stack([jnp.cos(theta), jnp.sin(theta), speed], axis=-1)
+
+
+def torque_of(outputs: jax.Array) -> jax.Array:
+    """The torque `[...]` of a network's one output `[..., 1]`."""
+    return MAX_TORQUE * jnp.tanh(outputs[..., 0])
+
+
+def torque_error(outputs: jax.Array, torque: jax.Array) -> jax.Array:
+    """Squared error `[...]` of the torque, the loss of an imitator."""
+    return jnp.square(torque_of(outputs) - torque)
 
 
 def wrap(theta: jax.Array) -> jax.Array:

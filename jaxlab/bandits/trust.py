@@ -17,12 +17,12 @@ from jaxlab.bandits.suprema import (
     supremum_quantile,
 )
 from jaxlab.bandits.trust_region import (
-    argmax_of,
+    argmax_along,
     check_radii,
     check_values,
     radius_grid,
-    reference_policy,
-    support_of,
+    solve,
+    support_along,
 )
 
 
@@ -147,14 +147,14 @@ def _choose(
 ) -> TrustResult:
     seen = jnp.isfinite(se2)
     mean = jnp.where(seen, mean, 0)
-    reference = reference_policy(se2)
-    improvement = support_of(mean, se2, radii)
+    path = solve(mean, se2)
+    reference, variance = path.reference
+    improvement = support_along(path, radii)
     beyond_noise = improvement - penalty
     best = beyond_noise.argmax()
     moves = beyond_noise[best] > 0
     radius = jnp.where(moves, radii[best], 0)
-    policy = jnp.maximum(reference + argmax_of(mean, se2, radius), 0)
-    variance = 1 / jnp.sum(jnp.where(seen, 1 / se2, 0))
+    policy = jnp.maximum(reference + argmax_along(path, radius), 0)
     reference_bound = reference @ mean - jnp.sqrt(2 * log_odds * variance)
     return TrustResult(
         policy=policy,

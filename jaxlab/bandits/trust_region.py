@@ -85,25 +85,13 @@ def trust_region_argmax(values: ArrayLike, se2: ArrayLike, radius: ArrayLike) ->
 @jax.jit
 def support_of(values: jax.Array, se2: jax.Array, radii: jax.Array) -> jax.Array:
     """`trust_region_support` of arrays that were checked, for traced code."""
-    reference = _reference(se2)
-    path = _solve(_inert(values, se2), reference)
-    k, slack = _locate(path, radii, reference)
-    improvement = path.gain[k] + _safe_sqrt(path.spread[k] * slack)
-    return jnp.minimum(improvement, path.gain[0])
+    return support_along(solve(values, se2), radii)
 
 
 @jax.jit
 def argmax_of(values: jax.Array, se2: jax.Array, radius: jax.Array) -> jax.Array:
     """`trust_region_argmax` of arrays that were checked, for traced code."""
-    reference = _reference(se2)
-    mu = reference.policy
-    values = _inert(values, se2)
-    path = _solve(values, reference)
-    k, slack = _locate(path, radius, reference)
-    stretch = _safe_sqrt(_safe_divide(slack, path.spread[k]))
-    lift = (values - path.values[k]) - path.above[k]
-    inside = mu * (path.tail[k] + lift * stretch) / path.head[k]
-    return jnp.where(values >= path.values[k], jnp.maximum(inside, -mu), -mu)
+    return argmax_along(solve(values, se2), radius)
 
 
 def check_se2(se2: ArrayLike) -> jax.Array:
@@ -153,6 +141,70 @@ def _reference(se2: jax.Array) -> _Reference:
     return _Reference(precision / total, least / total)
 
 
+class Path(NamedTuple):
+    """The solutions at all radii.
+
+    Attributes:
+      values: `[K]` the objective, with the worst value for arms without data.
+      reference: the policy and the variance of its value estimate.
+      sorted_values: `[K]` descending; entry k of this and of the following keeps the k+1 best.
+      head: `[K]` reference mass of the arms kept.
+      tail: `[K]` reference mass of the others.
+      above: `[K]` mean of the arms kept minus the worst of them.
+      spread: `[K]` variance of the values of the arms kept.
+      gain: `[K]` mean of the arms kept minus the mean of all.
+      breakpoint: `[K]` eps^2 S at which the next arm leaves; non-increasing.
+    """
+
+    values: jax.Array
+    reference: _Reference
+    sorted_values: jax.Array
+    head: jax.Array
+    tail: jax.Array
+    above: jax.Array
+    spread: jax.Array
+    gain: jax.Array
+    breakpoint: jax.Array
+
+
+def solve(values: jax.Array, se2: jax.Array) -> Path:
+    """Sorts once for every radius, of arrays that were checked."""
+    values, reference = _inert(values, se2), _reference(se2)
+    negative, mass = jax.lax.sort((-values, reference.policy), num_keys=1)
+    c = -negative
+    head, tail = _sums_from_both_ends(mass, jnp.append(mass[1:], 0))
+    gap = jnp.append(c[:-1] - c[1:], 0)
+    # g_k = m_k - c_{k+1}: how far the mean of the k best lies above the next arm.
+    g = _safe_divide(jnp.cumsum(head * gap), head)
+    before = jnp.append(0, g[:-1])
+    kept = jnp.append(0, head[:-1])
+    above = _safe_divide(before * kept, head)
+    # m_k - m_K as a sum of the steps by which each further arm lowers the mean.
+    steps = jnp.append(_safe_divide(mass[1:], head[1:]) * g[:-1], 0)
+    squares, gain = _sums_from_both_ends(mass * before * above, steps)
+    spread = _safe_divide(squares, head)
+    leaves = _safe_divide(tail + _safe_divide(spread, jnp.square(g)), head)
+    breakpoint = jnp.where((g > 0) & (head > 0), leaves, jnp.inf).at[-1].set(-1)
+    return Path(values, reference, c, head, tail, above, spread, gain, breakpoint)
+
+
+def support_along(path: Path, radii: jax.Array) -> jax.Array:
+    """The largest improvements in the shape of `radii`."""
+    k, slack = _locate(path, radii)
+    improvement = path.gain[k] + _safe_sqrt(path.spread[k] * slack)
+    return jnp.minimum(improvement, path.gain[0])
+
+
+def argmax_along(path: Path, radius: jax.Array) -> jax.Array:
+    """The maximiser `[K]` at one radius."""
+    mu = path.reference.policy
+    k, slack = _locate(path, radius)
+    stretch = _safe_sqrt(_safe_divide(slack, path.spread[k]))
+    lift = (path.values - path.sorted_values[k]) - path.above[k]
+    inside = mu * (path.tail[k] + lift * stretch) / path.head[k]
+    return jnp.where(path.values >= path.sorted_values[k], jnp.maximum(inside, -mu), -mu)
+
+
 def _inert(values: jax.Array, se2: jax.Array) -> jax.Array:
     """Gives arms without data the worst value of those with data, so that they change nothing."""
     seen = jnp.isfinite(se2)
@@ -160,41 +212,15 @@ def _inert(values: jax.Array, se2: jax.Array) -> jax.Array:
     return jnp.where(seen, values, worst)
 
 
-class _Path(NamedTuple):
-    """The solution over all thresholds; entry k keeps the k+1 best arms. All `[K]`."""
-
-    values: jax.Array  # sorted, descending
-    head: jax.Array  # reference mass of the arms kept
-    tail: jax.Array  # reference mass of the others
-    above: jax.Array  # mean of the arms kept minus the worst of them
-    spread: jax.Array  # variance of the values of the arms kept
-    gain: jax.Array  # mean of the arms kept minus the mean of all
-    breakpoint: jax.Array  # eps^2 S at which the next arm leaves; non-increasing
+def _sums_from_both_ends(front: jax.Array, back: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`front` summed up to each entry and `back` summed from it on, `[K]` each, in one scan."""
+    sums = jnp.cumsum(jnp.stack([front, back[::-1]]), axis=1)
+    return sums[0], sums[1][::-1]
 
 
-def _solve(values: jax.Array, reference: _Reference) -> _Path:
-    negative, mass = jax.lax.sort((-values, reference.policy), num_keys=1)
-    c = -negative
-    head = jnp.cumsum(mass)
-    tail = jnp.append(jnp.cumsum(mass[:0:-1])[::-1], 0)
-    gap = jnp.append(c[:-1] - c[1:], 0)
-    # g_k = m_k - c_{k+1}: how far the mean of the k best lies above the next arm.
-    g = _safe_divide(jnp.cumsum(head * gap), head)
-    before = jnp.append(0, g[:-1])
-    kept = jnp.append(0, head[:-1])
-    above = _safe_divide(before * kept, head)
-    spread = _safe_divide(jnp.cumsum(mass * before * above), head)
-    # m_k - m_K as a sum of the steps by which each further arm lowers the mean.
-    steps = _safe_divide(mass[1:], head[1:]) * g[:-1]
-    gain = jnp.append(jnp.cumsum(steps[::-1])[::-1], 0)
-    leaves = _safe_divide(tail + _safe_divide(spread, jnp.square(g)), head)
-    breakpoint = jnp.where((g > 0) & (head > 0), leaves, jnp.inf).at[-1].set(-1)
-    return _Path(c, head, tail, above, spread, gain, breakpoint)
-
-
-def _locate(path: _Path, radii: jax.Array, reference: _Reference) -> tuple[jax.Array, jax.Array]:
+def _locate(path: Path, radii: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Index of the threshold at each radius, and `A_k eps^2 S - T_k`, what is left to spend."""
-    budget = jnp.square(radii) / reference.variance
+    budget = jnp.square(radii) / path.reference.variance
     k = jax.lax.stop_gradient(jnp.searchsorted(-path.breakpoint, -budget))
     return k, jnp.maximum(path.head[k] * budget - path.tail[k], 0)
 

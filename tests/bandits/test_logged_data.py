@@ -83,7 +83,82 @@ def test_missing_files_and_other_suffixes(tmp_path):
         bandits.load_returns(tmp_path / "a.txt")
 
 
-def test_minari_folders(tmp_path):
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+@pytest.mark.parametrize("propensity", [None, [0.5, 0.5, 0.25], [0.5, 0.4, 0.25]])
+def test_own_logs(tmp_path, suffix, propensity):
+    path = tmp_path / f"log{suffix}"
+    columns = {"arm": [3, 3, 0], "reward": [1.0, 0.0, -2.5]}
+    if propensity:
+        columns["propensity"] = propensity
+    if suffix == ".csv":
+        rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+        write(path, *rows, header=",".join(columns))
+    else:
+        np.savez(path, **{name: np.array(x) for name, x in columns.items()})
+    log = bandits.load_log(path)
+    np.testing.assert_array_equal(log.actions, [3, 3, 0])
+    np.testing.assert_array_equal(log.rewards, [1, 0, -2.5])
+    assert log.num_arms == 4
+    assert log.adaptive == (propensity == [0.5, 0.4, 0.25])
+    if propensity is None:
+        assert log.propensities is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"arm": [0]}, "no array reward"),
+        ({"arm": [-1], "reward": [1.0]}, "arm must be >= 0, got -1"),
+        ({"arm": [0.5], "reward": [1.0]}, "arm must hold integers"),
+        ({"arm": [0], "reward": [np.inf]}, "reward holds NaN"),
+        ({"arm": [0, 1], "reward": [1.0]}, r"\(2,\) and \(1,\)"),
+        ({"arm": [0], "reward": [1.0], "propensity": [0.0]}, "propensity must lie"),
+        ({"arm": [0], "reward": [1.0], "propensity": [0.1, 0.2]}, r"propensity must be \(1,\)"),
+    ],
+)
+def test_own_log_faults(tmp_path, arrays, message):
+    np.savez(tmp_path / "log.npz", **{name: np.array(x) for name, x in arrays.items()})
+    with pytest.raises(ValueError, match=message):
+        bandits.load_log(tmp_path / "log.npz")
+
+
+def test_minari_faults(tmp_path):
+    with pytest.raises(ValueError, match="paths is empty"):
+        bandits.load_minari_returns([])
     pytest.importorskip("minari")
     with pytest.raises(FileNotFoundError, match="holds no Minari dataset"):
         bandits.load_minari_returns([tmp_path])
+
+
+@pytest.mark.filterwarnings("ignore")  # minari's own, on what a dataset may also say of itself
+def test_minari_round_trip(tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    from gymnasium import spaces
+    from minari.data_collector import EpisodeBuffer
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    rewards = {"weak": [[1.0, 2.0], [0.5, 0.0]], "strong": [[5.0, 5.5], [4.0, 1.0], [3.0, 3.0]]}
+    for name, episodes in rewards.items():
+        buffers = [
+            EpisodeBuffer(
+                id=number,
+                observations=[np.zeros(2, np.float32)] * 3,
+                actions=[np.zeros(1, np.float32)] * 2,
+                rewards=list(episode),
+                terminations=[False, True],
+                truncations=[False, False],
+                infos={},
+            )
+            for number, episode in enumerate(episodes)
+        ]
+        minari.create_dataset_from_buffers(
+            f"log/{name}-v0",
+            buffer=buffers,
+            observation_space=spaces.Box(-1, 1, (2,)),
+            action_space=spaces.Box(-1, 1, (1,)),
+        )
+    folders = [tmp_path / "log" / f"{name}-v0" for name in rewards]
+    loaded = bandits.load_minari_returns(folders)
+    np.testing.assert_allclose(loaded.returns, [[3.0, 0.5, 0.0], [10.5, 5.0, 6.0]])
+    np.testing.assert_array_equal(loaded.mask.sum(1), [2, 3])
