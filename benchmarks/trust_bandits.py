@@ -186,8 +186,9 @@ def main() -> None:
             f"{GROWTH[0]:,} to {GROWTH[-1]:,}; {', '.join(f'{x:.2f}x' for x in by_radii)} for "
             f"twice the radii at K = {', '.join(f'{k:,}' for k in GROWTH[:2])}",
             holds(max(by_radii) < 1.1 and max(by_arms) < 20),
-            detail="In processor time. Criterion: twice the radii cost under 10% at K >= 1000; ten times the arms "
-            "cost at most twice what proportionality gives (the logarithm and the caches).",
+            detail="In processor time. Criterion: twice the radii cost under 10% at K >= 1000; ten "
+            "times the arms cost at most twice what proportionality gives (the logarithm, and "
+            "caches).",
         ),
     ]
     publish("TRUST: the inner problem", rows + grown, claims, arguments.workdir)
