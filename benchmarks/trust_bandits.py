@@ -187,7 +187,7 @@ def main() -> None:
             f"twice the radii at K = {', '.join(f'{k:,}' for k in GROWTH[:2])}",
             holds(max(by_radii) < 1.1 and max(by_arms) < 20),
             detail="In processor time. Criterion: twice the radii cost under 10% at K >= 1000; ten "
-            "times the arms cost at most twice what proportionality gives (the logarithm and the "
+            "times the arms cost at most twice what proportionality gives (the logarithm, and "
             "caches).",
         ),
     ]

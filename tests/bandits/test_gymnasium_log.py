@@ -13,28 +13,26 @@ from jaxlab.bandits.gymnasium_log import (
 gymnasium = pytest.importorskip("gymnasium")
 
 
-def test_each_episode_is_that_of_a_single_environment():
-    """The vectorised log against one environment stepped by hand from the same start."""
+def test_each_step_is_that_of_a_single_environment():
+    """Every logged transition and every end, against one environment set to the logged state."""
     policies = cartpole_policies(np.random.default_rng(0), 3)
-    policies[:, 4] = 0  # without random actions the episode follows from its start
+    policies[:, 4] = 0  # no random actions
     log = log_episodes("CartPole-v1", cartpole_act(policies), 3, 2, seed=5)
-    assert log.observations.shape[:2] == (3, 2)
     env = gymnasium.make("CartPole-v1").unwrapped
     env.reset()
-    for policy in range(3):
-        for episode in range(2):
-            seen = log.observations[policy, episode]
-            env.state = seen[0].astype(np.float64)
+    for policy, episode in np.ndindex(3, 2):
+        seen, length = log.observations[policy, episode], log.lengths[policy, episode]
+        assert log.returns[policy, episode] == length  # a reward of 1 a step
+        assert (seen[length:] == 0).all()
+        for step in range(length):
+            action = log.actions[policy, episode, step]
+            assert action == (seen[step] @ policies[policy, :4] > 0)
+            env.state = seen[step].astype(np.float64)
             env.steps_beyond_terminated = None
-            total, observation, ended = 0.0, seen[0], False
-            while not ended and total < 500:
-                np.testing.assert_allclose(observation, seen[int(total)], atol=1e-3)
-                action = int(observation @ policies[policy, :4] > 0)
-                assert action == log.actions[policy, episode, int(total)]
-                observation, reward, ended, *_ = env.step(action)
-                total += reward
-            assert log.returns[policy, episode] == total == log.lengths[policy, episode]
-            assert (seen[log.lengths[policy, episode] :] == 0).all()
+            following, _, ended, *_ = env.step(int(action))
+            assert ended == (step == length - 1 and length < 500)
+            if step < length - 1:
+                np.testing.assert_allclose(following, seen[step + 1], atol=1e-5)
 
 
 def test_strength_shows_and_seeds_repeat():
