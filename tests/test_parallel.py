@@ -272,7 +272,7 @@ def test_map_rows_is_vmap_spread_over_devices(n):
     def noisy_sum(row):
         return {"sum": (row["x"] + jax.random.normal(row["key"], (3,))).sum()}
 
-    mapped = parallel.map_rows(noisy_sum, devices=devices, donate_argnums=0)
+    mapped = parallel.map_rows(noisy_sum, devices=devices)
     got = mapped(parallel.shard_batch(rows, devices=devices))["sum"]
     assert got.shape == (n, 8 // n)
     assert got.sharding.device_set == set(devices)
