@@ -135,6 +135,9 @@ def run(config: Config, run: Run) -> list[Claim]:
     for name in ("coverage_repeats", "max_count"):
         if getattr(config, name) < 2:
             raise ValueError(f"{name} must be >= 2, got {getattr(config, name)}")
+    for name in ("junk_counts", "solver_arms"):
+        if min(getattr(config, name), default=0) < 2:
+            raise ValueError(f"{name} must hold numbers >= 2, got {getattr(config, name)}")
     if any(not 2 <= arms <= config.num_arms for arms in config.fewer_arms):
         raise ValueError(
             f"fewer_arms must lie between 2 and num_arms {config.num_arms}, got {config.fewer_arms}"

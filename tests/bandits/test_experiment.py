@@ -93,7 +93,7 @@ def test_own_log_gives_a_policy_and_its_certificate(tmp_path):
 
 def test_clicks_get_a_proxy_and_changing_propensities_a_warning(tmp_path):
     rng = np.random.default_rng(0)
-    arm = rng.integers(0, 10, 500)
+    arm = rng.integers(0, 20, 500)
     rows = [f"{a},{int(rng.uniform() < 0.05)},{rng.uniform(0.1, 0.3)}" for a in arm]
     (tmp_path / "log.csv").write_text("\n".join(["arm,reward,propensity", *rows]))
     (claim,) = run_with(tmp_path / "run", experiment="own", log=str(tmp_path / "log.csv"))
@@ -130,6 +130,7 @@ def test_open_bandit_row(tmp_path):
         ({"num_seeds": 0}, "num_seeds must be >= 1, got 0"),
         ({"coverage_repeats": 1}, "coverage_repeats must be >= 2, got 1"),
         ({"fewer_arms": (1,)}, r"fewer_arms must lie between 2 and num_arms 400, got \(1,\)"),
+        ({"junk_counts": ()}, r"junk_counts must hold numbers >= 2, got \(\)"),
         ({"num_samples": 50}, "num_samples must be >= 119"),
         ({"gym_policies": 21}, "gym_policies must be at most logging_policies 20, got 21"),
         ({"experiment": "own"}, "needs --log, --returns or --minari"),

@@ -113,7 +113,7 @@ def test_best_certified_takes_the_larger_bound():
     assert best.source == 1
     assert best.lower_bound == pessimist.lower_bound > result.lower_bound
     np.testing.assert_array_equal(best.policy, pessimist.policy)
-    instance = bandits.good_bad_instance(jax.random.key(0), 500).stats
+    instance = bandits.good_bad_instance(jax.random.key(0), 101).stats
     result = bandits.trust(jax.random.key(1), instance, FAST)
     best = bandits.best_certified(instance, result)
     assert best.source == 0

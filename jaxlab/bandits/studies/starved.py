@@ -73,7 +73,7 @@ def _stochastic(config, main: dict, by_arms: dict) -> Claim:
     return Claim(
         "C2",
         "Stochastic policies can be substantially better than deterministic ones",
-        "LCB certificate 1.5 - 2.5 = -1 or below",
+        "",
         f"value {value['joint'].mean():.3f} against {value['lcb'].mean():.3f} (LCB = greedy); "
         f"certificate {spread(bound['joint'])} (joint), {spread(bound['union'])} (union) against "
         f"{spread(bound['lcb'])}; reference {spread(bound['reference'])}",
@@ -107,8 +107,7 @@ def _design(config, main: dict) -> Claim:
         detail=f"{_setting(config)}. Penalty at the critical radius "
         f"{main['penalty_at_critical'].mean():.3f}, at the largest "
         f"{main['penalty']['joint'][0]:.3f}. Absolute pessimism subtracts chi_K(delta) "
-        "sqrt(sum w^2 se2) from the whole value. "
-        "Criterion: in this order, in both modes, and the critical radius strictly inside the "
+        "sqrt(sum w^2 se2) from the whole value. Criterion: in this order, in both modes, and the critical radius strictly inside the "
         "grid for every seed.",
     )
 
