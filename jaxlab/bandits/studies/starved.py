@@ -107,8 +107,8 @@ def _design(config, main: dict) -> Claim:
         detail=f"{_setting(config)}. Penalty at the critical radius "
         f"{main['penalty_at_critical'].mean():.3f}, at the largest "
         f"{main['penalty']['joint'][0]:.3f}. Absolute pessimism subtracts chi_K(delta) "
-        "sqrt(sum w^2 se2) from the whole value. Criterion: in this order, in both modes, and the critical radius strictly inside the "
-        "grid for every seed.",
+        "sqrt(sum w^2 se2) from the whole value. Criterion: in this order, in both modes, and the "
+        "critical radius strictly inside the grid for every seed.",
     )
 
 
