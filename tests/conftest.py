@@ -8,6 +8,8 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import hypothesis
+import jax
+import pytest
 
 from jaxlab.runs import enable_compilation_cache
 
@@ -20,3 +22,14 @@ hypothesis.settings.register_profile(
     print_blob=True,
 )
 hypothesis.settings.load_profile("jaxlab")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """Frees a module's programs at its end.
+
+    Each maps memory, and a process may hold 65,530 maps on Linux: a worker that keeps the programs
+    of the whole suite crashes in the compiler.
+    """
+    yield
+    jax.clear_caches()
