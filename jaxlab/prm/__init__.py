@@ -26,6 +26,7 @@ from jaxlab.prm.data import (
     load_strategyqa,
     load_strategyqa_decompositions,
     load_svamp,
+    problem_set,
 )
 from jaxlab.prm.decomposition import (
     Decomposition,
@@ -102,6 +103,7 @@ __all__ = [
     "parse_socratic",
     "ppo_loss",
     "prm_loss",
+    "problem_set",
     "process_advantages",
     "propagate_first_error",
     "qa_prompt",

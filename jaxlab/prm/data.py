@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from importlib import resources
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,27 @@ class StepwiseRow(NamedTuple):
     prompt: str
     steps: tuple[str, ...]
     labels: np.ndarray
+
+
+PROBLEM_SETS = {
+    "gsm8k_train": "train.jsonl.gz",
+    "gsm8k_test": "test.jsonl.gz",
+    "gsm8k_test_socratic": "test_socratic.jsonl.gz",
+    "gsm8k_model_solutions": "example_model_solutions.jsonl.gz",
+    "svamp": "SVAMP.json.gz",
+    "strategyqa": "strategyqa_train.json.gz",
+}
+
+
+def problem_set(name: str) -> Path:
+    """Where a problem set that comes with this package lies, for the loaders below.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    if name not in PROBLEM_SETS:
+        raise ValueError(f"name must be one of {', '.join(PROBLEM_SETS)}, got {name!r}")
+    return Path(str(resources.files("jaxlab.prm") / "problem_sets" / PROBLEM_SETS[name]))
 
 
 def load_gsm8k(path: str | PathLike) -> Pairs:
