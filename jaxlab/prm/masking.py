@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 AGGREGATIONS = ("token", "sequence", "constant")
@@ -15,7 +16,7 @@ def as_float(x: ArrayLike) -> jax.Array:
 
 def check_shapes(**arrays: ArrayLike) -> None:
     """Raises ValueError unless all arrays that are given have the shape of the first."""
-    shapes = {name: jnp.shape(x) for name, x in arrays.items() if x is not None}
+    shapes = {name: np.shape(x) for name, x in arrays.items() if x is not None}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(f"shapes must be equal, got {listed}")

@@ -67,13 +67,13 @@ def ppo_loss(
       ValueError: shapes that differ, an unknown kind or aggregation, `beta` without a reference.
     """
     advantages = as_float(advantages)
-    if advantages.ndim == 1 and jnp.ndim(mask) == 2 and len(advantages) == len(mask):
-        advantages = jnp.broadcast_to(advantages[:, None], jnp.shape(mask))
+    mask = jnp.asarray(mask, bool)
+    if advantages.ndim == 1 and mask.ndim == 2 and len(advantages) == len(mask):
+        advantages = jnp.broadcast_to(advantages[:, None], mask.shape)
     check_shapes(logp=logp, old_logp=old_logp, advantages=advantages, mask=mask, ref_logp=ref_logp)
     check_choice("kl_kind", kl_kind, _KL)
     if beta and ref_logp is None:
         raise ValueError(f"beta {beta} needs ref_logp")
-    mask = jnp.asarray(mask, bool)
     logp = masked(logp, mask)
     old_logp, advantages = (jax.lax.stop_gradient(masked(x, mask)) for x in (old_logp, advantages))
     d = logp - old_logp

@@ -83,7 +83,11 @@ def test_every_gold_answer_of_gsm8k_is_a_number():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: prm.extract_answer("x", "latex"), ValueError, "style must be one of gsm8k, .*'latex'"),
+        (
+            lambda: prm.extract_answer("x", "latex"),
+            ValueError,
+            "style must be one of gsm8k, .*'latex'",
+        ),
         (lambda: prm.extract_answer(None), TypeError, "expected a string, got NoneType"),
         (lambda: prm.is_correct("#### 3", " "), ValueError, "gold is blank"),
         (lambda: prm.is_correct("#### 3", 3), TypeError, "expected a string, got int"),

@@ -53,7 +53,7 @@ def test_invariants_on_real_problems(real, mode):
                 for step, needed in zip(d.steps, contributes, strict=True):
                     assert not needed or step.solution in solutions
             kept = set(questions)
-            assert kept_before <= kept or len(set(q.question for q in d.steps)) < len(d.steps)
+            assert kept_before <= kept or len({q.question for q in d.steps}) < len(d.steps)
             kept_before = kept
         assert prm.set_granularity(d, 1.0, mode) == d
 
