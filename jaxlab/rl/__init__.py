@@ -14,8 +14,8 @@ import importlib
 _HOMES = {
     "device_envs": ("make_env",),
     "device_replay": ("ReplayState", "replay_add", "replay_init", "replay_sample"),
+    "host_policy": ("numpy_actor",),
     "networks": ("critic_apply", "polyak_update"),
-    "numpy_actor": ("numpy_actor",),
     "on_device": (
         "OnDeviceConfig",
         "OnDeviceState",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlab.rl.child_process import read_settings
-from jaxlab.rl.numpy_actor import explore
+from jaxlab.rl.host_policy import explore
 from jaxlab.rl.shared_replay import ReplayHandle, SharedReplay
 from jaxlab.rl.stop_words import StopHandle, StopWords
 from jaxlab.rl.transition import Transition
