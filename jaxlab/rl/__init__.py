@@ -12,8 +12,11 @@ Names are imported when they are first used: the samplers must not import jax.
 import importlib
 
 _HOMES = {
+    "checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "data_parallel": ("make_pmap_step",),
     "device_envs": ("make_env",),
     "device_replay": ("ReplayState", "replay_add", "replay_init", "replay_sample"),
+    "dual": ("DualState", "dual_init", "dual_merge", "dual_step"),
     "host_policy": ("numpy_actor",),
     "networks": ("critic_apply", "polyak_update"),
     "on_device": (
@@ -62,7 +65,9 @@ _HOMES = {
     "vec_env": ("StepOut", "make_vec_env"),
     "weight_board": ("BoardHandle", "WeightBoard"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: f"jaxlab.rl.{home}" for home, names in _HOMES.items() for name in names}
+# Shared with the other rooms.
+_HOME_OF |= dict.fromkeys(("replicate", "shard_batch"), "jaxlab.parallel")
 
 __all__ = sorted(_HOME_OF)
 
@@ -70,7 +75,7 @@ __all__ = sorted(_HOME_OF)
 def __getattr__(name: str):
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:
