@@ -215,5 +215,30 @@ def td3_step(
     return state, metrics
 
 
+def td3_update_many(
+    key: jax.Array,
+    state: TD3State,
+    batches: Transition,
+    config: TD3Config,
+    optimizers: TD3Optimizers | None = None,
+) -> tuple[TD3State, Metrics]:
+    """U updates in one scan, the i-th with noise from `split(key, U)[i]`.
+
+    Args:
+      batches: leaves `[U, B, ...]`.
+
+    Returns:
+      The last state, and the metrics of all updates `[U]`.
+    """
+    count, rows = batches.reward.shape
+
+    def update(state, inputs):
+        key, batch = inputs
+        eps = jax.random.normal(key, (rows, config.act_dim))
+        return td3_step(state, batch, eps, config, optimizers)
+
+    return jax.lax.scan(update, state, (jax.random.split(key, count), batches))
+
+
 def _actor(config: TD3Config) -> DeterministicActor:
     return DeterministicActor(config.act_dim, config.hidden)
