@@ -17,6 +17,8 @@ _HOMES = {
     "device_envs": ("make_env",),
     "device_replay": ("ReplayState", "replay_add", "replay_init", "replay_sample"),
     "dual": ("DualState", "dual_init", "dual_merge", "dual_step"),
+    "host": ("TrainResult", "train_host"),
+    "host_config": ("HostConfig",),
     "host_policy": ("numpy_actor",),
     "networks": ("critic_apply", "polyak_update"),
     "on_device": (
@@ -27,6 +29,7 @@ _HOMES = {
         "ondevice_run",
     ),
     "ppo": ("gae", "ppo_policy_loss"),
+    "progress_log": ("EvalPoint",),
     "rates": ("Throughput", "sac_flops", "throughput"),
     "sac": (
         "Noise",
