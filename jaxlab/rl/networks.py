@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxlab.rl.transition import Transition
+
 Params = dict[str, Any]
 
 
@@ -70,6 +72,14 @@ def init_critics(key: jax.Array, config) -> Params:
 def critic_apply(params: Params, obs: jax.Array, action: jax.Array, config) -> jax.Array:
     """Values `[C, B]` of obs `[B, O]` and action `[B, A]` under the stacked critics."""
     return jax.vmap(lambda p: Critic(config.hidden).apply({"params": p}, obs, action))(params)
+
+
+def critic_loss(
+    critic: Params, targets: jax.Array, batch: Transition, config
+) -> tuple[jax.Array, jax.Array]:
+    """Half the squared error, summed over critics, averaged over rows; and the values `[C, B]`."""
+    q = critic_apply(critic, batch.obs, batch.action, config)
+    return jnp.sum(jnp.mean(jnp.square(q - targets), axis=1)) / 2, q
 
 
 def polyak_update(params: Params, target: Params, tau: float) -> Params:

@@ -13,6 +13,7 @@ from jaxlab.rl.networks import (
     GaussianActor,
     Params,
     critic_apply,
+    critic_loss,
     init_actor,
     init_critics,
     polyak_update,
@@ -20,6 +21,7 @@ from jaxlab.rl.networks import (
 from jaxlab.rl.settings import check_networks, require
 from jaxlab.rl.squashed_gaussian import squash_sample
 from jaxlab.rl.transition import Transition, check_transition
+from jaxlab.rl.update_scan import scan_updates
 
 ORDERS = ("sequential", "parallel")
 Metrics = dict[str, jax.Array]
@@ -178,12 +180,7 @@ def sac_targets(
     return jax.lax.stop_gradient(batch.reward + config.gamma * (1 - batch.terminated) * value)
 
 
-def sac_critic_loss(
-    critic: Params, targets: jax.Array, batch: Transition, config: SACConfig
-) -> tuple[jax.Array, jax.Array]:
-    """Half the squared error, summed over critics, averaged over rows; and the values `[C, B]`."""
-    q = critic_apply(critic, batch.obs, batch.action, config)
-    return jnp.sum(jnp.mean(jnp.square(q - targets), axis=1)) / 2, q
+sac_critic_loss = critic_loss
 
 
 def sac_actor_loss(
@@ -375,21 +372,9 @@ def sac_update_many(
     config: SACConfig,
     optimizers: SACOptimizers | None = None,
 ) -> tuple[SACState, Metrics]:
-    """U updates in one scan, the i-th with `split(key, U)[i]`.
-
-    Args:
-      batches: leaves `[U, B, ...]`.
-
-    Returns:
-      The last state, and the metrics of all updates `[U]`.
-    """
-    keys = jax.random.split(key, batches.reward.shape[0])
-
-    def update(state, inputs):
-        key, batch = inputs
-        return sac_update(key, state, batch, config, optimizers)
-
-    return jax.lax.scan(update, state, (keys, batches))
+    """U updates in one scan; batches, keys and metrics as in `scan_updates`."""
+    update = functools.partial(sac_update, config=config, optimizers=optimizers)
+    return scan_updates(update, key, state, batches)
 
 
 def _actor(config: SACConfig) -> GaussianActor:

@@ -15,12 +15,14 @@ from jaxlab.rl.networks import (
     DeterministicActor,
     Params,
     critic_apply,
+    critic_loss,
     init_actor,
     init_critics,
     polyak_update,
 )
 from jaxlab.rl.settings import check_networks, require
 from jaxlab.rl.transition import Transition, check_transition
+from jaxlab.rl.update_scan import scan_updates
 
 Metrics = dict[str, jax.Array]
 
@@ -137,12 +139,7 @@ def td3_targets(
     return jax.lax.stop_gradient(batch.reward + config.gamma * (1 - batch.terminated) * q)
 
 
-def td3_critic_loss(
-    critic: Params, targets: jax.Array, batch: Transition, config: TD3Config
-) -> tuple[jax.Array, jax.Array]:
-    """Half the squared error, summed over critics, averaged over rows; and the values `[C, B]`."""
-    q = critic_apply(critic, batch.obs, batch.action, config)
-    return jnp.sum(jnp.mean(jnp.square(q - targets), axis=1)) / 2, q
+td3_critic_loss = critic_loss
 
 
 def td3_actor_loss(
@@ -222,22 +219,13 @@ def td3_update_many(
     config: TD3Config,
     optimizers: TD3Optimizers | None = None,
 ) -> tuple[TD3State, Metrics]:
-    """U updates in one scan, the i-th with noise from `split(key, U)[i]`.
+    """U updates in one scan; batches, keys and metrics as in `scan_updates`."""
 
-    Args:
-      batches: leaves `[U, B, ...]`.
-
-    Returns:
-      The last state, and the metrics of all updates `[U]`.
-    """
-    count, rows = batches.reward.shape
-
-    def update(state, inputs):
-        key, batch = inputs
-        eps = jax.random.normal(key, (rows, config.act_dim))
+    def update(key, state, batch):
+        eps = jax.random.normal(key, batch.action.shape)
         return td3_step(state, batch, eps, config, optimizers)
 
-    return jax.lax.scan(update, state, (jax.random.split(key, count), batches))
+    return scan_updates(update, key, state, batches)
 
 
 def _actor(config: TD3Config) -> DeterministicActor:
