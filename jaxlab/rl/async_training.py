@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxlab.rl.child_process import ChildProcess
+from jaxlab.rl.dashboard import DashboardSettings
 from jaxlab.rl.evaluator import EvaluatorSettings
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
@@ -67,6 +68,8 @@ def train_async(
         board.publish(policy_of(state.learner))
         pool = stack.enter_context(_start_samplers(ring, board, state, host, import_module))
         reports = stack.enter_context(_evaluator(board, state, host, import_module))
+        if host.visualize:
+            stack.enter_context(_dashboard(log))
         learner = _Loop(state, config, host, log, keep, ring, board, pool, reports)
         try:
             stopped = learner.run()
@@ -174,6 +177,21 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module) -> Samp
     )
     pool.start()
     return pool
+
+
+@contextlib.contextmanager
+def _dashboard(log: ProgressLog):
+    """A page with the curves, served meanwhile; its address is printed."""
+    stop = StopWords.create(1)
+    settings = DashboardSettings(str(log.path), stop.handle, os.getpid())
+    process = ChildProcess("jaxlab.rl.dashboard", settings)
+    try:
+        print(f"dashboard: {process.stdout.readline().decode().strip()}", flush=True)
+        yield
+    finally:
+        stop.raise_all()
+        process.end(timeout=5.0)
+        stop.close()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ the curves, each in a process of its own, and none waits for another.
 
 import contextlib
 import signal
+import tempfile
 import threading
 from os import PathLike
 from pathlib import Path
@@ -83,20 +84,15 @@ def train_host(
     if workdir is not None:
         spec = ring_spec(config, host) if host.checkpoint_replay else None
         state = restore_state(workdir, state, spec)
-    log = ProgressLog(
-        None if workdir is None else workdir / "metrics.jsonl",
-        host.batch_size,
-        state.env_steps,
-        state.updates,
-    )
-    before = state.env_steps, state.updates
 
     def keep(state: HostState) -> None:
         if workdir is not None:
             save_state(workdir, state)
 
+    before = state.env_steps, state.updates
     train = train_async if host.mode == "async" else train_sync
-    with _termination_as_exit():
+    with _metrics_file(workdir, host) as path, _termination_as_exit():
+        log = ProgressLog(path, host.batch_size, *before)
         state, restarts, stopped = train(state, config, host, log, keep, import_module)
     rates = throughput(
         state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()
@@ -119,6 +115,18 @@ def _check_sizes(config, host: HostConfig) -> None:
     for name, size in sizes.items():
         if getattr(config, name) != size:
             raise ValueError(f"config.{name} is {getattr(config, name)}, {host.env_id} has {size}")
+
+
+@contextlib.contextmanager
+def _metrics_file(workdir: Path | None, host: HostConfig):
+    """Where evaluations are written: a dashboard reads them even where nobody keeps them."""
+    if workdir is not None:
+        yield workdir / "metrics.jsonl"
+    elif host.visualize:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "metrics.jsonl"
+    else:
+        yield None
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ class HostConfig:
       eval_every_s: seconds between evaluations.
       eval_episodes: episodes of one.
       publish_every: calls between publications of the policy.
-      visualize: whether a process serves a page with the curves.
+      visualize: whether a process serves a page with the curves (async only).
       mode: "async"; "sync" does everything in one process in turn, bit by bit the same each time.
       checkpoint_every_s: seconds between checkpoints.
       checkpoint_replay: whether they hold the ring's contents.

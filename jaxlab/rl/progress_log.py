@@ -33,7 +33,7 @@ class ProgressLog:
 
     def __init__(self, path: Path | None, batch_size: int, env_steps: int, updates: int):
         self.history: list[EvalPoint] = []
-        self._path, self._batch_size = path, batch_size
+        self.path, self._batch_size = path, batch_size
         self._start = time.monotonic()
         self._last = EvalPoint(0.0, env_steps, updates, float("nan"))
 
@@ -53,8 +53,8 @@ class ProgressLog:
         )
         self.history.append(point)
         self._last = point
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(point._asdict() | rates._asdict()) + "\n")
         return point
