@@ -34,8 +34,15 @@ from jaxlab.rl.stop_words import StopWords
 from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
 from jaxlab.rl.weight_board import WeightBoard
 
+# What was busy ("update", "sample", "evaluate"), from when, and to when, by the monotonic clock.
+Observer = Callable[[str, float, float], None]
+
 _WATCH_S = 0.5  # between looks at the samplers
 _IDLE_S = 0.002
+
+
+def ignore(what: str, start: float, end: float) -> None:
+    """Observes nothing."""
 
 
 def train_async(
@@ -45,6 +52,7 @@ def train_async(
     log: ProgressLog,
     keep: Callable[[HostState], None],
     import_module: str | None = None,
+    observe: Observer = ignore,
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when.
 
@@ -55,6 +63,7 @@ def train_async(
       log: takes the evaluations.
       keep: is handed the state when a checkpoint is due, at the end, and at an interrupt.
       import_module: imported by the processes first.
+      observe: told what was busy from when to when.
 
     Returns:
       The last state, samplers that were replaced, and what ended it.
@@ -70,7 +79,7 @@ def train_async(
         reports = stack.enter_context(_evaluator(board, state, host, import_module))
         if host.visualize:
             stack.enter_context(_dashboard(log))
-        learner = _Loop(state, config, host, log, keep, ring, board, pool, reports)
+        learner = _Loop(state, config, host, log, keep, ring, board, pool, reports, observe)
         try:
             stopped = learner.run()
         except KeyboardInterrupt:
@@ -87,14 +96,15 @@ def train_async(
 class _Loop:
     """Draws, learns, publishes and watches, in the parent."""
 
-    def __init__(self, state, config, host, log, keep, ring, board, pool, reports):
+    def __init__(self, state, config, host, log, keep, ring, board, pool, reports, observe):
         self._start, self._config, self._host, self._log = state, config, host, log
         self._keep, self._ring, self._board, self._pool = keep, ring, board, pool
-        self._reports = reports
+        self._reports, self._observe = reports, observe
         self._learner, self._updates = state.learner, state.updates
         self._known_rows = int(ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
+        self._looked, self._seen_rows = time.monotonic(), self._known_rows
 
     def run(self) -> str:
         """Until the end; what ended it."""
@@ -116,7 +126,7 @@ class _Loop:
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
-                previous, done = metrics, self._updates
+                start, previous, done = time.monotonic(), metrics, self._updates
                 self._learner, metrics = learn_from_rows(key, self._learner, rows, self._config)
                 self._updates += len(rows)
                 self._calls += 1
@@ -124,6 +134,7 @@ class _Loop:
                     check_losses(previous, done)
                 if self._calls % host.publish_every == 0:
                     self._board.publish(policy_of(self._learner))
+                self._observe("update", start, time.monotonic())
         if metrics is not None:
             check_losses(metrics, self._updates)
         return reason
@@ -151,7 +162,12 @@ class _Loop:
             except queue.Empty:
                 break
             self._log.add(self._env_steps(), self._updates, report["mean_return"])
+            self._observe("evaluate", report["start"], report["end"])
         now = time.monotonic()
+        rows = int(self._ring.written().sum())
+        if rows > self._seen_rows:
+            self._observe("sample", self._looked, now)
+        self._looked, self._seen_rows = now, rows
         if now - self._watched >= _WATCH_S:
             self._watched = now
             self._pool.poll()

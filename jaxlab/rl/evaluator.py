@@ -58,7 +58,8 @@ def evaluate_for_ever(settings: EvaluatorSettings) -> None:
             line = {
                 "version": evaluated,
                 "mean_return": float(returns.mean()),
-                "busy_s": time.monotonic() - start,
+                "start": start,
+                "end": time.monotonic(),
             }
             print(json.dumps(line), flush=True)
         while goes_on() and time.monotonic() < start + settings.every_s:

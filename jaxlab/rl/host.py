@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxlab.rl.async_training import train_async
+from jaxlab.rl.async_training import Observer, ignore, train_async
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
     HostState,
@@ -60,6 +60,7 @@ def train_host(
     workdir: str | PathLike | None = None,
     *,
     import_module: str | None = None,
+    observe: Observer = ignore,
 ) -> TrainResult:
     """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
 
@@ -72,6 +73,7 @@ def train_host(
       host: processes, sizes and ends.
       workdir: where checkpoints and `metrics.jsonl` (a line per evaluation) are kept.
       import_module: imported by the processes first, to register environments with gymnasium.
+      observe: told, in async mode, what was busy from when to when (see `Observer`).
 
     Raises:
       ValueError: sizes that are not the environment's, an unknown environment.
@@ -93,7 +95,7 @@ def train_host(
     train = train_async if host.mode == "async" else train_sync
     with _metrics_file(workdir, host) as path, _termination_as_exit():
         log = ProgressLog(path, host.batch_size, *before)
-        state, restarts, stopped = train(state, config, host, log, keep, import_module)
+        state, restarts, stopped = train(state, config, host, log, keep, import_module, observe)
     rates = throughput(
         state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()
     )

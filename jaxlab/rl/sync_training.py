@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from jaxlab.rl.async_training import Observer, ignore
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_policy import explore
 from jaxlab.rl.host_state import (
@@ -41,8 +42,13 @@ def train_sync(
     log: ProgressLog,
     keep: Callable[[HostState], None],
     import_module: str | None = None,
+    observe: Observer = ignore,
 ) -> tuple[HostState, int, str]:
-    """Trains from `state` until `host` says when; arguments and results as `train_async`."""
+    """Trains from `state` until `host` says when; arguments and results as `train_async`.
+
+    Nothing is busy beside anything else, so nothing is observed.
+    """
+    del observe
     if import_module:
         importlib.import_module(import_module)
     saved = time.monotonic()
