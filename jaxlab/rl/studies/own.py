@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from jaxlab.rl.autotuning import autotune
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.learner import policy_of
@@ -43,6 +44,8 @@ def measure(config, run: Run) -> list[Claim]:
         mode=config.mode,
         checkpoint_every_s=config.checkpoint_every_s,
     )
+    if config.autotune:
+        host = _fit(config, run, algorithm, host)
     result = train_host(
         jax.random.key(config.seed),
         algorithm,
@@ -81,6 +84,21 @@ def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config:
         return SACConfig(obs_dim, act_dim, alpha_lr=config.lr, **shared)
     make = TD3Config if config.algo == "td3" else ddpg_config
     return make(obs_dim, act_dim, **shared)
+
+
+def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
+    """Measured once for a workdir, so that a run that goes on keeps its settings."""
+
+    def tune():
+        fitted, log = autotune(
+            algorithm, host, batch_sizes=config.batch_sizes, samplers=config.sampler_counts
+        )
+        run.write_json("autotune.json", log)
+        names = ("batch_size", "updates_per_call", "n_samplers")
+        return {name: getattr(fitted, name) for name in names}
+
+    chosen = run.once("autotune", tune)
+    return dataclasses.replace(host, **{name: int(value) for name, value in chosen.items()})
 
 
 def _export(run: Run, result, algorithm) -> None:
