@@ -91,8 +91,8 @@ def lm_policy(
         mask = np.ones(prompt.shape, bool)
         if prompt_pad_id is not None:
             mask = np.cumsum(prompt != prompt_pad_id) > 0
-        one = _prefill(setting, params, lora, prompt[None], mask[None])
-        state = _gather(one, jnp.zeros(row_keys.shape[0], jnp.int32), max_len)
+        one_row = _prefill(setting, params, lora, row_keys[:1], prompt[None], mask[None])
+        state = _gather(one_row, jnp.zeros(row_keys.shape[0], jnp.int32), max_len)
         # A copy: `extend` donates the state, and the keys are the caller's.
         return state._replace(row_keys=jnp.copy(row_keys))
 
@@ -133,7 +133,7 @@ def _check_length(cfg: lm.LMConfig, max_len: int):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _prefill(setting: _Setting, params, lora, prompt, mask) -> LMState:
+def _prefill(setting: _Setting, params, lora, row_keys, prompt, mask) -> LMState:
     """The prompt in a cache of one row, and the logits after it."""
     cfg = setting.cfg
     logits, cache = lm.extend(
@@ -149,7 +149,7 @@ def _prefill(setting: _Setting, params, lora, prompt, mask) -> LMState:
     seen = None
     if setting.sampling.repetition_penalty != 1.0:
         seen = mark_seen(jnp.zeros(logits.shape, bool), prompt, mask)
-    return LMState(row_keys(jax.random.key(0), 1), jnp.int32(0), logits, cache, seen)
+    return LMState(row_keys, jnp.int32(0), logits, cache, seen)
 
 
 @functools.partial(jax.jit, static_argnames="max_len")
