@@ -1,5 +1,6 @@
 """What a search costs: cache bytes, slots in use, FLOPs."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def token_capacity(cfg: lm.LMConfig, budget_bytes: int, dtype=jnp.bfloat16) -> i
 def peak_slots(rounds: Rounds, prompt_len: int) -> tuple[int, int]:
     """(largest number of cache slots in any round, the same with the gather that leads to it)."""
     held = [r.bucket * (prompt_len + r.start_length + r.new_tokens) for r in rounds]
-    both = [old + new for old, new in zip(held, held[1:], strict=False)]
+    both = [old + new for old, new in itertools.pairwise(held)]
     return max(held), max(both, default=held[0])
 
 

@@ -110,9 +110,9 @@ def speculative_rejection(
         if state is None:
             state = policy.start(row_keys(key, count), prompt, slots)
         else:
-            state = policy.gather(state, _padded(places, bucket), slots)
+            state = policy.gather(state, search.batch(bucket), slots)
         state, drawn, _ = policy.extend(state, new)
-        places, stats = search.judge(np.asarray(drawn), reward_fn, bucket)
+        stats = search.judge(np.asarray(drawn), reward_fn)
         stats = stats._replace(seconds=time.perf_counter() - begin)
         search.rounds.append(stats)
         if on_round is not None:
@@ -146,7 +146,8 @@ class _Search:
 
     def __init__(self, prompt: np.ndarray, cfg: SpecRejConfig, count: int):
         self.prompt, self.cfg = prompt, cfg
-        self.active = np.arange(count)  # ascending; the batch holds these rows first
+        self.active = np.arange(count)  # ascending
+        self.places = self.active  # where they stand in the last batch
         self.length = 0  # new tokens of every active row
         self.tokens = np.full((count, cfg.max_new_tokens), cfg.pad_id, np.int32)
         self.lengths = np.zeros(count, np.int64)
@@ -155,12 +156,15 @@ class _Search:
         self.rounds: list[RoundStats] = []
         self.generated = self.computed = self.scored = 0
 
-    def judge(
-        self, drawn: np.ndarray, reward_fn: RewardFn, bucket: int
-    ) -> tuple[np.ndarray, RoundStats]:
-        """Takes in `drawn` [bucket, n]; returns where in the batch the survivors stand."""
+    def batch(self, bucket: int) -> np.ndarray:
+        """Places [bucket] of the active rows; what the repeated first one draws is ignored."""
+        padding = np.full(bucket - self.places.size, self.places[0])
+        return np.concatenate([self.places, padding]).astype(np.int32)
+
+    def judge(self, drawn: np.ndarray, reward_fn: RewardFn) -> RoundStats:
+        """Takes in the tokens `drawn` [bucket, n]: scores, pool, survivors, account."""
         cfg, rows, start = self.cfg, self.active, self.length
-        new = drawn.shape[1]
+        bucket, new = drawn.shape
         cut, lengths, ended = cut_at_stop(drawn[: rows.size], cfg.eos_ids, cfg.pad_id)
         self.length = start + new
         self.tokens[rows, start : self.length] = cut
@@ -180,14 +184,12 @@ class _Search:
             ended[:] = accepted[:] = True
         pooled = ended if cfg.keep_finished else ended & accepted
         self.pool.extend(rows[pooled])
-        survivors = np.flatnonzero(accepted & ~ended)
-        self.active = rows[survivors]
+        self.places = np.flatnonzero(accepted & ~ended)
+        self.active = rows[self.places]
         cutoff, best = (float(scores[order[i]]) for i in (kept - 1, 0))
         finished = int(ended.sum())
         index = len(self.rounds)
-        return survivors, RoundStats(
-            index, rows.size, bucket, start, new, finished, kept, cutoff, best, 0.0
-        )
+        return RoundStats(index, rows.size, bucket, start, new, finished, kept, cutoff, best, 0.0)
 
     def result(self) -> SpecRejResult:
         rows = np.array(sorted(self.pool))
@@ -207,9 +209,3 @@ class _Search:
             reward_tokens=self.scored,
             reward_calls=len(self.rounds),
         )
-
-
-def _padded(places: np.ndarray, bucket: int) -> np.ndarray:
-    """`places` [a] filled up to [bucket] with the first of them; what they draw is ignored."""
-    padding = np.full(bucket - places.size, places[0])
-    return np.concatenate([places, padding]).astype(np.int32)

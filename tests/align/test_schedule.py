@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_schedules_end_and_stay_within_memory(n_init, max_new, prompt_len, alpha
     )
     rounds = align.plan_schedule(prompt_len, cfg)
     assert rounds[-1].start_length + rounds[-1].new_tokens == max_new
-    for now, then in zip(rounds, rounds[1:], strict=False):
+    for now, then in itertools.pairwise(rounds):
         assert then.active == align.n_keep(now.active, alpha)
         assert then.start_length == now.start_length + now.new_tokens
     for r in rounds:
