@@ -21,8 +21,8 @@ def kv_bytes_per_token(cfg: lm.LMConfig, dtype=jnp.bfloat16) -> int:
 def token_capacity(cfg: lm.LMConfig, budget_bytes: int, dtype=jnp.bfloat16) -> int:
     """Cache slots that fit into `budget_bytes`, the `capacity_tokens` of a search.
 
-    While rows are gathered the old and the new cache exist at once: for alpha = 1/2 both together
-    take 1.5 times the slots of one, so give two thirds of what is free.
+    While rows are gathered the old and the new cache exist at once, both full: give half of what
+    is free.
     """
     return int(budget_bytes // kv_bytes_per_token(cfg, dtype))
 

@@ -44,6 +44,24 @@ def reward_by_cost(curve: dict, n_init: int) -> Figure:
 
 
 @styled
+def pruning(scores: np.ndarray, last: np.ndarray) -> Figure:
+    """Partial scores of all rows up to the step at which each was rejected."""
+    figure, axes = subplots(width=6.0, height=3.4)
+    steps = np.arange(1, scores.shape[1] + 1)
+    for path, end in zip(scores, last, strict=True):
+        axes.plot(steps[:end], path[:end], color=BLUE, alpha=0.25, linewidth=0.7)
+        if end < steps[-1]:
+            axes.plot(end, path[end - 1], ".", color=BLACK, markersize=1.5)
+    alive = np.flatnonzero(last == steps[-1])
+    best = alive[np.argmax(scores[alive, -1])]
+    axes.plot(steps, scores[best], color=VERMILION, label="the response returned")
+    axes.set(xscale="log", xlabel="tokens", ylabel="score of the response so far")
+    axes.set_title("What is not generated: lines end where rows are rejected")
+    axes.legend(loc="lower right")
+    return figure
+
+
+@styled
 def memory(search: np.ndarray, plain: np.ndarray) -> Figure:
     """Share of the cache in use over decode steps, for both methods."""
     figure, axes = subplots(width=6.0, height=3.0)

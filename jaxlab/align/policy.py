@@ -60,7 +60,7 @@ def lm_policy(
     """The policy of a language model; its programs are shared by all policies of one `cfg`.
 
     The cache has exactly max_len slots. While rows are gathered the old cache is read as the new
-    one is written, so that at the peak both exist: plan the capacity for their sum.
+    one is written: at the peak both exist, twice the capacity of a search that keeps it full.
 
     Args:
         params: the model's parameters; not donated.

@@ -7,9 +7,10 @@ import numpy as np
 from jaxlab.align import figures
 from jaxlab.align.best_of_n import best_of_n
 from jaxlab.align.costs import generation_flops, reward_flops
-from jaxlab.align.documents import document_model
+from jaxlab.align.documents import document_model, document_prompt, gold_reward
 from jaxlab.align.recorded import recorded_policy
-from jaxlab.align.schedule import PlannedRound, SpecRejConfig
+from jaxlab.align.responses import best_first
+from jaxlab.align.schedule import PlannedRound, SpecRejConfig, n_keep, plan_schedule
 from jaxlab.align.speculative import speculative_rejection
 from jaxlab.align.statistics import (
     equivalent_n,
@@ -17,7 +18,13 @@ from jaxlab.align.statistics import (
     improvement_score,
     token_saving,
 )
-from jaxlab.align.studies.models import PROMPT_LEN, baseline_rows, judged, study_key
+from jaxlab.align.studies.models import (
+    PROMPT_LEN,
+    baseline_rows,
+    judged,
+    search_settings,
+    study_key,
+)
 from jaxlab.align.studies.pairs import Pairs, Search, draw_pairs
 from jaxlab.runs import Claim, Run, progress, spread
 
@@ -27,6 +34,7 @@ def measure(config, run: Run) -> list[Claim]:
     pairs = draw_pairs(config, run)
     additive = run.once("additive", functools.partial(_additive, config))
     run.figure("reward_by_cost", figures.reward_by_cost(cost_curve(config, pairs), config.n_init))
+    run.figure("pruning", figures.pruning(*lifetimes(config, pairs)))
     return [_quality(config, pairs), _efficiency(config, pairs), _additive_claim(config, additive)]
 
 
@@ -62,6 +70,23 @@ def cost_curve(config, pairs: Pairs) -> dict:
             ]
         ),
     }
+
+
+def lifetimes(config, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Partial scores [n, T] of the first pair's rows, and the step [n] at which each was left."""
+    tokens, lengths = pairs.tokens[0, 0], pairs.lengths[0, 0]
+    steps = np.arange(1, tokens.shape[1] + 1)
+    prompt = document_prompt(0)
+    scores = np.stack(
+        [gold_reward(prompt, tokens[:, :t], np.minimum(lengths, t)) for t in steps], axis=1
+    )
+    active, last = np.arange(len(tokens)), np.zeros(len(tokens), int)
+    for r in plan_schedule(PROMPT_LEN, search_settings(config, config.alphas[0], steps[-1])):
+        end = r.start_length + r.new_tokens
+        last[active] = end
+        kept = best_first(scores[active, end - 1])[: n_keep(active.size, config.alphas[0])]
+        active = np.sort(active[kept])
+    return scores, last
 
 
 def _quality(config, pairs: Pairs) -> Claim:
@@ -103,8 +128,8 @@ def _efficiency(config, pairs: Pairs) -> Claim:
         tokens = n * config.max_new_tokens / search.tokens_computed.mean()
         tokens_at[alpha] = tokens
         least = equal_n(config, pairs, lost.high) if lost.n > 1 else n
-        flops = np.mean([_flop_ratio(cfg, config, rounds, n) for row in search.rounds for rounds in row],
-                        axis=0)  # fmt: skip
+        every = [rounds for row in search.rounds for rounds in row]
+        flops = np.mean([_flop_ratio(cfg, config, rounds, n) for rounds in every], axis=0)
         share = n / config.n_init
         wall = share * pairs.seconds.sum() / search.seconds.sum()
         cpu = share * pairs.cpu_seconds.sum() / search.cpu_seconds.sum()

@@ -59,10 +59,11 @@ def measure(config, run: Run) -> list[Claim]:
             "66% on average against Best-of-120, judged by GPT-4",
             f"{rate:.0%} +- {2 * error:.0%} (2 s.e.) against Best-of-{baseline_rows(config)}",
             judged(config, rate > 0.5 + 2 * error),
-            detail=f"Analogue: a reward model (the language model's trunk and a score head) learned "
+            detail="Analogue: a reward model (the language model's trunk and a score head) learned "
             f"from {config.rm_steps * config.rm_pairs} pairs with labels flipped by a logistic of "
             f"twice the gap selects, the gold reward judges, {main['search'].size} pairs of "
-            f"independent runs of {config.short_tokens} tokens on {NUM_TOPICS} prompts. Gold reward "
+            f"independent runs of {config.short_tokens} tokens on {NUM_TOPICS} prompts. "
+            "Gold reward "
             + "; ".join(
                 f"trained on {kind}: {spread(result['search'])} against "
                 f"{spread(result['plain'])}, win rate {rates[kind][0]:.0%}, reward model and gold "

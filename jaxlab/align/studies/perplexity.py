@@ -34,7 +34,8 @@ def measure(config, run: Run) -> list[Claim]:
             f"Best-of-{few} {result['few'].mean():.3f} with {few * config.short_tokens:,}",
             judged(config, result["search"].mean() <= result["few"].mean()),
             detail=f"{NUM_TOPICS} prompts, {config.short_tokens} tokens, alpha = "
-            f"{config.alphas[0]:g}, same keys; difference {spread(result['search'] - result['few'])}. "
+            f"{config.alphas[0]:g}, same keys; difference "
+            f"{spread(result['search'] - result['few'])}. "
             f"Best-of-{rows} {result['many'].mean():.3f} with {ratio:.1f} times the tokens; mean "
             f"sample {result['mean'].mean():.3f}. Criterion: not above Best-of-{few}.",
         )

@@ -63,7 +63,7 @@ def _cost_claim(cost: dict, config) -> Claim:
         "C2",
         "Best-of-N requires vastly more resources at inference time than standard decoding",
         "",
-        f"{ratio[-1]:.1f} times the tokens for N = {_SIZES[-1]}, {wall[-1]:.1f} times the wall time",
+        f"N = {_SIZES[-1]}: {ratio[-1]:.1f} times the tokens, {wall[-1]:.1f} times the wall time",
         holds(abs(ratio[-1] / _SIZES[-1] - 1) <= 0.15),
         detail=f"N = {', '.join(map(str, _SIZES))}: {', '.join(map(str, cost['tokens']))} tokens, "
         f"{', '.join(f'{1e3 * s:.0f}' for s in cost['seconds'])} ms of wall time, "

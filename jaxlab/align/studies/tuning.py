@@ -62,10 +62,10 @@ def measure(config, run: Run) -> list[Claim]:
             f"Best-of-{n}: gold {reached:.2f} at KL <= {bound:.2f}; "
             + ", ".join(f"{name} {best:.2f}" for name, (best, _) in nearest.items()),
             judged(config, all(reached >= best for best, _ in nearest.values())),
-            unit="",
             detail=f"Analogue: the model of documents, {config.short_tokens} tokens, one pass over "
-            f"the best (expert iteration) or best and worst (DPO, beta {_BETA}) of {len(data['best'])} "
-            f"groups of {_GROUP} own responses; base model {pool.mean():.2f}. A tuned model counts "
+            f"the best (expert iteration) or best and worst (DPO, beta {_BETA}) of "
+            f"{len(data['best'])} groups of {_GROUP} own responses; base model "
+            f"{pool.mean():.2f}. A tuned model counts "
             "at its best point with KL, estimated from its samples, within Best-of-N's bound: "
             + ", ".join(f"{name} KL {kl:.2f}" for name, (_, kl) in nearest.items())
             + "; at the end of the pass "
