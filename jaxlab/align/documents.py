@@ -2,8 +2,9 @@
 
 A document draws a topic and a quality theta ~ N(0, 1), then repeats "noun verb adjective adjective"
 with the topic's noun, any verb, and adjectives whose level scatters around theta: level = round(2
-(theta + sigma eps)), clipped to -8..8, worth half as much each. A model of such text decides on a
-quality within a few words and then keeps it, so that the beginning of a response tells its end.
+(theta + sigma eps)), clipped to -8..8, worth half as much each. It never ends by itself. A model of
+such text decides on a quality within a few words and then keeps it, so that the beginning of a
+response tells its end.
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ VOCAB_SIZE = FIRST_LEVEL + 2 * MAX_LEVEL + 1
 def sample_documents(
     rng: np.random.Generator, count: int, length: int, *, sigma: float, topic: int | None = None
 ) -> np.ndarray:
-    """Documents [count, length] int32: begin-of-text, topic, sentences; never an end-of-text.
+    """Documents [count, length] int32: begin-of-text, topic, sentences.
 
     topic: of all of them; None: drawn.
     """
@@ -72,6 +73,5 @@ def document_model(max_seq_len: int = 512) -> lm.LMConfig:
         max_seq_len=max_seq_len,
         tie_embeddings=True,
         bos_id=BOS,
-        eos_ids=(EOS,),
         pad_id=PAD,
     )

@@ -11,7 +11,6 @@ from jaxlab import lm
 from jaxlab.align import figures
 from jaxlab.align.best_of_n import best_of_n
 from jaxlab.align.documents import (
-    EOS,
     NUM_TOPICS,
     document_prompt,
     gold_reward,
@@ -149,7 +148,6 @@ def _compare(config, model: Model, reward_params) -> dict:
             prompt,
             n=baseline_rows(config),
             max_new_tokens=config.short_tokens,
-            eos_ids=EOS,
         )
         gold = gold_reward(prompt, theirs.all_tokens, theirs.all_lengths)
         search.append(gold_reward(prompt, ours.tokens[None], np.array([ours.length]))[0])

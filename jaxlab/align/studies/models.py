@@ -84,7 +84,6 @@ def search_settings(config, alpha: float, max_new_tokens: int) -> SpecRejConfig:
         capacity_tokens=config.n_init * (PROMPT_LEN + config.first_segment),
         alpha=alpha,
         n_init=config.n_init,
-        eos_ids=document_model().eos_ids,
     )
 
 

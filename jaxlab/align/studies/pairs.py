@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxlab.align.best_of_n import best_of_n
-from jaxlab.align.documents import EOS, document_prompt, gold_reward
+from jaxlab.align.documents import document_prompt, gold_reward
 from jaxlab.align.schedule import PlannedRound
 from jaxlab.align.speculative import SpecRejResult, speculative_rejection
 from jaxlab.align.studies.models import (
@@ -80,7 +80,6 @@ def draw_pairs(config, run: Run) -> Pairs:
                 prompt,
                 n=config.n_init,
                 max_new_tokens=config.max_new_tokens,
-                eos_ids=EOS,
             )
 
         def search(alpha):

@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxlab.align import figures
 from jaxlab.align.best_of_n import best_of_n
-from jaxlab.align.documents import EOS, NUM_TOPICS, document_prompt
+from jaxlab.align.documents import NUM_TOPICS, document_prompt
 from jaxlab.align.rewards import perplexity_reward
 from jaxlab.align.speculative import speculative_rejection
 from jaxlab.align.studies.models import (
@@ -56,7 +56,6 @@ def _search(config, model) -> dict:
             prompt,
             n=config.n_init,
             max_new_tokens=config.short_tokens,
-            eos_ids=EOS,
         )
         found.append(-ours.score)
         tokens.append(ours.tokens_computed)

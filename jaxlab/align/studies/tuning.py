@@ -21,7 +21,6 @@ from jaxlab.runs import Claim, Run
 _GROUP = 16  # responses of which the best (and the worst) is learned
 _BATCH = 16  # groups per optimizer step
 _BETA = 0.1  # DPO's weight of the divergence
-_ROWS = 128  # responses per prompt that an evaluation draws
 _EVALUATIONS = 8
 
 
@@ -150,16 +149,16 @@ def _tune(config, model: Model, loss: Callable, data: dict[str, np.ndarray]) -> 
 
 def _evaluate(config, model: Model, params: Any) -> tuple[float, float]:
     """(mean gold reward, mean log-ratio to the base model) of fresh samples."""
-    size = config.short_tokens
+    rows, size = config.n_init, config.short_tokens
     rewards, ratios = [], []
     policy = lm_policy(params, model.cfg)
     for topic in range(config.num_prompts):
         prompt = document_prompt(topic)
-        keys = row_keys(study_key(config, 5 + topic), _ROWS)
+        keys = row_keys(study_key(config, 20 + topic), rows)
         state = policy.start(keys, prompt, PROMPT_LEN + size)
         _, tokens, log_probs = policy.extend(state, size)
-        rewards.append(gold_reward(prompt, tokens, np.full(_ROWS, size)).mean())
-        text = np.hstack([np.tile(prompt, (_ROWS, 1)), tokens])
+        rewards.append(gold_reward(prompt, tokens, np.full(rows, size)).mean())
+        text = np.hstack([np.tile(prompt, (rows, 1)), tokens])
         base = _log_probs(model.params, text, cfg=model.cfg)
         ratios.append(np.mean(np.sum(log_probs, axis=1) - base))
     return float(np.mean(rewards)), float(np.mean(ratios))
