@@ -57,6 +57,7 @@ class Config:
     text: str = option("", "text file or folder to train on; empty: the Python language reference")
     text_steps: int = option(250, "optimizer steps of the model of text; 0: leave it out")
     text_prompts: int = option(6, "prompts from the text")
+    text_tokens: int = option(512, "tokens of such a prompt and its response")
     lm_path: str = option("", "Hugging Face folder of a language model, for the study own")
     reward_path: str = option("", "folder of a sequence classifier; empty: minus the perplexity")
     prompts: str = option("", 'JSON list of {"prompt": ...}')
@@ -139,6 +140,7 @@ _LEAST = {
     "additive_keys": 1,
     "text_steps": 0,
     "text_prompts": 1,
+    "text_tokens": 24,
     "own_prompts": 0,
     "own_tokens": 1,
     "own_best_of": 2,

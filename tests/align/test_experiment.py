@@ -73,6 +73,7 @@ def test_a_text_of_ones_own(tmp_path):
         text=str(tmp_path / "text.txt"),
         text_steps=2,
         text_prompts=1,
+        text_tokens=36,
     )
     assert claim.id == "C4-text"
     assert claim.verdict == "reported"

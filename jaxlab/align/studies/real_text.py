@@ -20,7 +20,7 @@ from jaxlab.align.studies.models import on_device, study_key, train_language_mod
 from jaxlab.runs import Claim, Run, progress, spread
 
 _PROMPT_LEN, _FIRST = 4, 4  # tokens
-_ROW = 512  # tokens of a training row, and of prompt and response together
+_EARLY = 16  # tokens of the part whose score is compared with the final one
 _BATCH = 4
 _VOCABULARY = 512
 _WORD = re.compile(r"[A-Za-z]+")
@@ -40,7 +40,7 @@ def measure(config, run: Run) -> list[Claim]:
         reason = "text_steps is 0; --preset=small trains a model of text"
         return [Claim("C4-text", statement, "16 to 32", "", "not run", detail=reason)]
     reader = _read(config)
-    cfg = _model_config(reader.tokenizer.vocab_size)
+    cfg = _model_config(reader.tokenizer.vocab_size, config.text_tokens)
     trained = run.once(
         "text_model",
         lambda: train_language_model(study_key(config, 9), cfg, reader.rows, _BATCH, 3e-3),
@@ -66,7 +66,7 @@ def measure(config, run: Run) -> list[Claim]:
             "reported",
             detail=f"{config.text or 'The Python language reference'}, {trained['losses'][-1]:.2f} "
             f"nats per token after {config.text_steps} steps; {len(reader.prompts)} prompts of "
-            f"{_PROMPT_LEN} tokens, {_rows(config)} rows, {_ROW - _PROMPT_LEN} tokens, first cut "
+            f"{_PROMPT_LEN} tokens, {_rows(config)} rows, {_length(config)} tokens, first cut "
             f"after {_FIRST}, alpha = 1/2, same keys. "
             + "; ".join(f"{name}: {detail}" for name, (_, detail) in lines.items())
             + ". A share of real words is nearly a sum of independent parts, see C4-additive.",
@@ -85,8 +85,8 @@ def _read(config) -> _Reader:
     tokenizer = lm.train_tokenizer([training], _VOCABULARY)
     ids = np.array(tokenizer.encode(training), np.int32)
     # Rows begin at random places and with a begin-of-text token, as prompts do.
-    starts = rng.integers(max(len(ids) - _ROW, 1), size=config.text_steps * _BATCH)
-    rows = ids[(starts[:, None] + np.arange(_ROW - 1)) % len(ids)]
+    starts = rng.integers(len(ids), size=config.text_steps * _BATCH)
+    rows = ids[(starts[:, None] + np.arange(config.text_tokens - 1)) % len(ids)]
     rows = np.hstack([np.full((len(rows), 1), tokenizer.bos_id, np.int32), rows])
     prompts = np.stack(
         [
@@ -98,7 +98,7 @@ def _read(config) -> _Reader:
     return _Reader(tokenizer, rows, prompts, words)
 
 
-def _model_config(vocab_size: int) -> lm.LMConfig:
+def _model_config(vocab_size: int, max_seq_len: int) -> lm.LMConfig:
     return lm.LMConfig(
         vocab_size=vocab_size,
         d_model=96,
@@ -107,7 +107,7 @@ def _model_config(vocab_size: int) -> lm.LMConfig:
         n_kv_heads=2,
         head_dim=24,
         d_ff=256,
-        max_seq_len=_ROW,
+        max_seq_len=max_seq_len,
         tie_embeddings=True,
     )
 
@@ -130,9 +130,13 @@ def _rows(config) -> int:
     return max(config.n_init // 2, 2)
 
 
+def _length(config) -> int:
+    return config.text_tokens - _PROMPT_LEN
+
+
 def _compare(config, cfg: lm.LMConfig, params: Any, reader: _Reader, reward: Callable) -> dict:
     """Best-of-n_init and the search with one key per prompt: all scores [p, n], choices, cost."""
-    policy, count, length = lm_policy(params, cfg), _rows(config), _ROW - _PROMPT_LEN
+    policy, count, length = lm_policy(params, cfg), _rows(config), _length(config)
     settings = SpecRejConfig(
         max_new_tokens=length, capacity_tokens=count * (_PROMPT_LEN + _FIRST), n_init=count
     )
@@ -141,7 +145,7 @@ def _compare(config, cfg: lm.LMConfig, params: Any, reader: _Reader, reward: Cal
         key = jax.random.fold_in(study_key(config, 10), number)
         every = best_of_n(key, policy, reward, prompt, n=count, max_new_tokens=length)
         ours = speculative_rejection(key, policy, reward, prompt, settings)
-        part = reward(prompt, every.all_tokens[:, :32], np.full(count, 32, np.int32))
+        part = reward(prompt, every.all_tokens[:, :_EARLY], np.full(count, _EARLY, np.int32))
         scores.append(every.all_scores)
         found.append(ours.score)
         tokens.append(ours.tokens_computed)
@@ -160,9 +164,9 @@ def _cost(config, result: dict) -> tuple[float, str]:
     lost = scores.max(axis=1) - result["found"]
     scale = np.mean(scores.max(axis=1) - scores.mean(axis=1))
     n = equivalent_n(scores, expected_max(scores, count).mean() - lost.mean())
-    ratio = n * (_ROW - _PROMPT_LEN) / result["tokens"].mean()
+    ratio = n * _length(config) / result["tokens"].mean()
     same = np.mean(lost <= 1e-9 + 1e-4 * np.abs(result["found"]))
     return ratio, (
         f"N = {n:.0f} of {count}, regret {spread(lost)} of {scale:.3g}, same score in {same:.0%}, "
-        f"Pearson {np.nanmean(result['early']):.2f} at 32 tokens"
+        f"Pearson {np.nanmean(result['early']):.2f} at {_EARLY} tokens"
     )
