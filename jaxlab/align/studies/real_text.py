@@ -79,8 +79,12 @@ def _read(config) -> _Reader:
     if not all(isinstance(document, str) for document in documents):
         raise ValueError(f"{config.text} holds conversations; give plain text")
     lines = [line for text in documents for line in text.splitlines() if len(line.split()) > 4]
+    if len(lines) < 2:
+        raise ValueError(f"{config.text} has {len(lines)} lines of five words; give more text")
     rng = np.random.default_rng((config.seed, 9))
-    held_out = set(rng.choice(len(lines), size=min(config.text_prompts, len(lines)), replace=False))
+    held_out = set(
+        rng.choice(len(lines), size=min(config.text_prompts, len(lines) // 2), replace=False)
+    )
     training = "\n".join(line for i, line in enumerate(lines) if i not in held_out)
     tokenizer = lm.train_tokenizer([training], _VOCABULARY)
     ids = np.array(tokenizer.encode(training), np.int32)

@@ -19,9 +19,10 @@ from jaxlab.align.studies.pairs import Pairs, draw_pairs
 from jaxlab.runs import Claim, Run
 
 _GROUP = 16  # responses of which the best (and the worst) is learned
-_BATCH = 16  # groups per optimizer step
+_BATCH = 8  # groups per optimizer step
+_RATE = 1e-4  # small, so that the pass goes through the divergences of Best-of-N
 _BETA = 0.1  # DPO's weight of the divergence
-_EVALUATIONS = 8
+_EVALUATIONS = 6
 
 
 def measure(config, run: Run) -> list[Claim]:
@@ -133,7 +134,7 @@ def _tune(config, model: Model, loss: Callable, data: dict[str, np.ndarray]) -> 
     path = [_evaluate(config, model, model.params)]
     lm.train(
         loss,
-        lm.make_optimizer(lm.OptimizerConfig(peak_lr=1e-3, schedule="constant", weight_decay=0.0)),
+        lm.make_optimizer(lm.OptimizerConfig(peak_lr=_RATE, schedule="constant", weight_decay=0.0)),
         model.params,
         lambda step: {
             name: rows[step * batch_size : (step + 1) * batch_size] for name, rows in data.items()
@@ -149,7 +150,7 @@ def _tune(config, model: Model, loss: Callable, data: dict[str, np.ndarray]) -> 
 
 def _evaluate(config, model: Model, params: Any) -> tuple[float, float]:
     """(mean gold reward, mean log-ratio to the base model) of fresh samples."""
-    rows, size = config.n_init, config.short_tokens
+    rows, size = config.n_init // 4, config.short_tokens
     rewards, ratios = [], []
     policy = lm_policy(params, model.cfg)
     for topic in range(config.num_prompts):
