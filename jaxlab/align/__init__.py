@@ -33,7 +33,7 @@ from jaxlab.align.costs import (
 )
 from jaxlab.align.documents import document_model, document_prompt, gold_reward, sample_documents
 from jaxlab.align.policy import LMState, Policy, lm_policy, row_keys
-from jaxlab.align.recorded import recorded_policy
+from jaxlab.align.recorded import lifetimes, recorded_policy
 from jaxlab.align.responses import RewardFn
 from jaxlab.align.rewards import (
     bradley_terry_loss,
@@ -90,6 +90,7 @@ __all__ = [
     "improvement_score",
     "initial_rows",
     "kv_bytes_per_token",
+    "lifetimes",
     "lm_policy",
     "n_keep",
     "partial_final_correlation",

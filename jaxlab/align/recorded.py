@@ -1,10 +1,12 @@
-"""A policy that replays recorded responses: a search over them costs no model call."""
+"""Searches over recorded responses or scores: they cost no model call."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxlab.align.policy import Policy
+from jaxlab.align.responses import best_first
+from jaxlab.align.schedule import SpecRejConfig, n_keep, plan_schedule
 
 
 def recorded_policy(tokens: np.ndarray, logprobs: np.ndarray | None = None) -> Policy:
@@ -40,6 +42,28 @@ def recorded_policy(tokens: np.ndarray, logprobs: np.ndarray | None = None) -> P
         return _Replay(state.rows[rows], state.step)
 
     return Policy(start, extend, gather)
+
+
+def lifetimes(scores: np.ndarray, prompt_len: int, cfg: SpecRejConfig) -> np.ndarray:
+    """New tokens [n] of each row when it is rejected, `max_new_tokens` for those never rejected.
+
+    scores: [n, max_new_tokens], entry t - 1 the score of a row's first t tokens; n is the search's
+    number of initial rows, and no row ends early.
+
+    Raises:
+        ValueError: scores of another shape.
+    """
+    plan = plan_schedule(prompt_len, cfg)
+    scores, shape = np.asarray(scores), (plan[0].active, cfg.max_new_tokens)
+    if scores.shape != shape:
+        raise ValueError(f"scores must have the shape {shape} of the search, got {scores.shape}")
+    active, last = np.arange(shape[0]), np.zeros(shape[0], int)
+    for planned in plan:
+        end = planned.start_length + planned.new_tokens
+        last[active] = end
+        best = best_first(scores[active, end - 1])[: n_keep(active.size, cfg.alpha)]
+        active = np.sort(active[best])
+    return last
 
 
 class _Replay(NamedTuple):

@@ -204,22 +204,6 @@ def test_many_prompts_fold_their_number_into_the_key():
     assert len(rounds) == sum(len(result.rounds) for result in results)
 
 
-def test_a_replay_of_recorded_rows_is_the_same_search():
-    every = align.best_of_n(KEY, toy_policy(), sum_reward, PROMPT, n=16, max_new_tokens=30)
-    real = align.speculative_rejection(KEY, toy_policy(), sum_reward, PROMPT, CFG)
-    replay = align.speculative_rejection(
-        KEY, align.recorded_policy(every.all_tokens), sum_reward, PROMPT, CFG
-    )
-    assert real.row == replay.row
-    assert account(real) == account(replay)
-    np.testing.assert_array_equal(real.pool_tokens, replay.pool_tokens)
-    with pytest.raises(ValueError, match="17 rows asked for, 16 were recorded"):
-        align.recorded_policy(every.all_tokens).start(align.row_keys(KEY, 17), PROMPT, 30)
-    policy = align.recorded_policy(every.all_tokens)
-    with pytest.raises(ValueError, match="31 tokens asked for, 30 were recorded"):
-        policy.extend(policy.start(align.row_keys(KEY, 2), PROMPT, 33), 31)
-
-
 @pytest.mark.parametrize(
     ("prompt", "reward", "message"),
     [

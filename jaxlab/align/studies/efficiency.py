@@ -8,9 +8,8 @@ from jaxlab.align import figures
 from jaxlab.align.best_of_n import best_of_n
 from jaxlab.align.costs import generation_flops, reward_flops
 from jaxlab.align.documents import document_model, document_prompt, gold_reward
-from jaxlab.align.recorded import recorded_policy
-from jaxlab.align.responses import best_first
-from jaxlab.align.schedule import PlannedRound, SpecRejConfig, n_keep, plan_schedule
+from jaxlab.align.recorded import lifetimes, recorded_policy
+from jaxlab.align.schedule import PlannedRound, SpecRejConfig
 from jaxlab.align.speculative import speculative_rejection
 from jaxlab.align.statistics import (
     equivalent_n,
@@ -34,7 +33,9 @@ def measure(config, run: Run) -> list[Claim]:
     pairs = draw_pairs(config, run)
     additive = run.once("additive", functools.partial(_additive, config))
     run.figure("reward_by_cost", figures.reward_by_cost(cost_curve(config, pairs), config.n_init))
-    run.figure("pruning", figures.pruning(*lifetimes(config, pairs)))
+    paths = partial_scores(pairs)
+    settings = search_settings(config, config.alphas[0], config.max_new_tokens)
+    run.figure("pruning", figures.pruning(paths, lifetimes(paths, PROMPT_LEN, settings)))
     return [_quality(config, pairs), _efficiency(config, pairs), _additive_claim(config, additive)]
 
 
@@ -72,21 +73,14 @@ def cost_curve(config, pairs: Pairs) -> dict:
     }
 
 
-def lifetimes(config, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Partial scores [n, T] of the first pair's rows, and the step [n] at which each was left."""
+def partial_scores(pairs: Pairs) -> np.ndarray:
+    """Scores [n, N] of the first 1, 2, ..., N tokens of the first pair's rows."""
     tokens, lengths = pairs.tokens[0, 0], pairs.lengths[0, 0]
-    steps = np.arange(1, tokens.shape[1] + 1)
+    steps = range(1, tokens.shape[1] + 1)
     prompt = document_prompt(0)
-    scores = np.stack(
+    return np.stack(
         [gold_reward(prompt, tokens[:, :t], np.minimum(lengths, t)) for t in steps], axis=1
     )
-    active, last = np.arange(len(tokens)), np.zeros(len(tokens), int)
-    for r in plan_schedule(PROMPT_LEN, search_settings(config, config.alphas[0], steps[-1])):
-        end = r.start_length + r.new_tokens
-        last[active] = end
-        kept = best_first(scores[active, end - 1])[: n_keep(active.size, config.alphas[0])]
-        active = np.sort(active[kept])
-    return scores, last
 
 
 def _quality(config, pairs: Pairs) -> Claim:

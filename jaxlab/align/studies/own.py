@@ -32,10 +32,10 @@ def measure(config, run: Run) -> list[Claim]:
     """
     if not config.lm_path or not config.prompts:
         raise ValueError("the study own needs --lm_path and --prompts")
-    search = _Search(config, run)
+    contest = _Contest(config, run)
     results = [
-        run.once(f"own_{number}", lambda number=number: search(number))
-        for number in progress(range(len(search.texts)), "prompts")
+        run.once(f"own_{number}", lambda number=number: contest(number))
+        for number in progress(range(len(contest.texts)), "prompts")
     ]
     lines = [
         json.dumps(
@@ -48,14 +48,14 @@ def measure(config, run: Run) -> list[Claim]:
             },
             ensure_ascii=False,
         )
-        for text, result in zip(search.texts, results, strict=True)
+        for text, result in zip(contest.texts, results, strict=True)
     ]
     run.write_text("responses.jsonl", "\n".join(lines) + "\n")
-    return [_claim(config, search, results)]
+    return [_claim(config, contest, results)]
 
 
-class _Search:
-    """Models, prompts and rewards of the user; called with a prompt's number."""
+class _Contest:
+    """Both methods on the user's models; called with the number of a prompt."""
 
     def __init__(self, config, run: Run):
         self.config, self.run = config, run
@@ -163,7 +163,7 @@ class _Search:
         return on_round
 
 
-def _claim(config, search: _Search, results: list[dict]) -> Claim:
+def _claim(config, contest: _Contest, results: list[dict]) -> Claim:
     found = np.array([float(result["score"]) for result in results])
     pool = np.array([result["plain_scores"] for result in results])
     total = {
@@ -176,7 +176,7 @@ def _claim(config, search: _Search, results: list[dict]) -> Claim:
     base = config.own_best_of
     ranged = np.ptp(pool, axis=1) > 0
     score = improvement_score(pool[ranged], found[ranged]) if ranged.any() else np.nan
-    capacity = search.capacity * kv_bytes_per_token(search.cfg, search.dtype) / 2**30
+    capacity = contest.capacity * kv_bytes_per_token(contest.cfg, contest.dtype) / 2**30
     return Claim(
         "C4-own",
         "16 to 32 times more computationally efficient, on your models and prompts",
@@ -185,7 +185,7 @@ def _claim(config, search: _Search, results: list[dict]) -> Claim:
         "reported",
         detail=f"{len(results)} prompts of {config.prompts}, {config.lm_path} judged by "
         f"{config.reward_path or 'its own perplexity'}; {int(results[0]['rows'])} initial rows, "
-        f"alpha = {config.alphas[0]:g}, {search.capacity:,} cache slots ({capacity:.2f} GiB); "
+        f"alpha = {config.alphas[0]:g}, {contest.capacity:,} cache slots ({capacity:.2f} GiB); "
         f"{tokens:.2f} times the tokens; mean score {found.mean():.3f} against "
         f"{pool.max(axis=1).mean():.3f}, which Best-of-N reaches at "
         + (f"N = {n:.0f}" if np.isfinite(n) else f"N above {base}")

@@ -95,7 +95,7 @@ def draw_pairs(config, run: Run) -> Pairs:
         }
         for alpha in config.alphas:
             found, times = watch(f"{alpha}", lambda alpha=alpha: search(alpha))
-            result[f"alpha {alpha}"] = summarize(found) | times
+            result[f"alpha {alpha}"] = _summarize(found) | times
         return result
 
     places = [(i, j) for i in range(config.num_prompts) for j in range(config.num_keys)]
@@ -143,7 +143,7 @@ def draw_pairs(config, run: Run) -> Pairs:
     )
 
 
-def summarize(found: SpecRejResult) -> dict:
+def _summarize(found: SpecRejResult) -> dict:
     """What is stored of a search: choice, account, rounds [r, 4]."""
     return {
         "score": found.score,
