@@ -10,6 +10,7 @@ from jaxlab.align.documents import document_prompt, gold_reward
 from jaxlab.align.schedule import PlannedRound
 from jaxlab.align.speculative import SpecRejResult, speculative_rejection
 from jaxlab.align.studies.models import (
+    Model,
     Stopwatch,
     language_model,
     search_settings,
@@ -68,79 +69,47 @@ def pair_key(config, prompt: int, number: int) -> jax.Array:
 def draw_pairs(config, run: Run) -> Pairs:
     """Generates with both methods, once per run; every pair is a phase of its own."""
     model, watch = language_model(config, run), Stopwatch()
-
-    def compute(topic, number):
-        key, prompt = pair_key(config, topic, number), document_prompt(topic)
-
-        def plain():
-            return best_of_n(
-                key,
-                model.policy,
-                gold_reward,
-                prompt,
-                n=config.n_init,
-                max_new_tokens=config.max_new_tokens,
-            )
-
-        def search(alpha):
-            settings = search_settings(config, alpha, config.max_new_tokens)
-            return speculative_rejection(key, model.policy, gold_reward, prompt, settings)
-
-        every, times = watch("plain", plain)
-        result = {
-            "tokens": every.all_tokens.astype(np.int16),
-            "lengths": every.all_lengths,
-            "scores": every.all_scores,
-            **times,
-        }
-        for alpha in config.alphas:
-            found, times = watch(f"{alpha}", lambda alpha=alpha: search(alpha))
-            result[f"alpha {alpha}"] = _summarize(found) | times
-        return result
-
     places = [(i, j) for i in range(config.num_prompts) for j in range(config.num_keys)]
     results = {
-        (i, j): run.once(f"pair_{i}_{j}", lambda i=i, j=j: compute(i, j))
+        (i, j): run.once(f"pair_{i}_{j}", lambda i=i, j=j: _run_pair(config, model, watch, i, j))
         for i, j in progress(places, "pairs of searches")
     }
+    table = [[results[i, j] for j in range(config.num_keys)] for i in range(config.num_prompts)]
+    plain = ("tokens", "lengths", "scores", "seconds", "cpu_seconds")
+    return Pairs(
+        **{name: _stack(table, name) for name in plain},
+        searches={alpha: _collect(table, alpha) for alpha in config.alphas},
+    )
 
-    def stack(*names):
-        def leaf(result):
-            for name in names:
-                result = result[name]
-            return result
 
-        return np.array(
-            [
-                [leaf(results[i, j]) for j in range(config.num_keys)]
-                for i in range(config.num_prompts)
-            ]
+def _run_pair(config, model: Model, watch: Stopwatch, topic: int, number: int) -> dict:
+    key, prompt = pair_key(config, topic, number), document_prompt(topic)
+
+    def plain():
+        return best_of_n(
+            key,
+            model.policy,
+            gold_reward,
+            prompt,
+            n=config.n_init,
+            max_new_tokens=config.max_new_tokens,
         )
 
-    def collect(alpha):
-        arrays = {
-            name: stack(f"alpha {alpha}", name) for name in Search._fields if name != "rounds"
-        }
-        rounds = [
-            [
-                tuple(
-                    PlannedRound(*map(int, row))
-                    for row in results[i, j][f"alpha {alpha}"]["rounds"]
-                )
-                for j in range(config.num_keys)
-            ]
-            for i in range(config.num_prompts)
-        ]
-        return Search(**arrays, rounds=rounds)
+    def search(alpha):
+        settings = search_settings(config, alpha, config.max_new_tokens)
+        return speculative_rejection(key, model.policy, gold_reward, prompt, settings)
 
-    return Pairs(
-        tokens=stack("tokens"),
-        lengths=stack("lengths"),
-        scores=stack("scores"),
-        seconds=stack("seconds"),
-        cpu_seconds=stack("cpu_seconds"),
-        searches={alpha: collect(alpha) for alpha in config.alphas},
-    )
+    every, times = watch("plain", plain)
+    result = {
+        "tokens": every.all_tokens.astype(np.int16),
+        "lengths": every.all_lengths,
+        "scores": every.all_scores,
+        **times,
+    }
+    for alpha in config.alphas:
+        found, times = watch(f"{alpha}", lambda alpha=alpha: search(alpha))
+        result[_name(alpha)] = _summarize(found) | times
+    return result
 
 
 def _summarize(found: SpecRejResult) -> dict:
@@ -155,3 +124,23 @@ def _summarize(found: SpecRejResult) -> dict:
             [(r.active, r.bucket, r.start_length, r.new_tokens) for r in found.rounds]
         ),
     }
+
+
+def _stack(table: list[list[dict]], name: str) -> np.ndarray:
+    """One entry of every pair, [p, k, ...]."""
+    return np.array([[result[name] for result in row] for row in table])
+
+
+def _collect(table: list[list[dict]], alpha: float) -> Search:
+    """The searches with one alpha, of every pair."""
+    found = [[result[_name(alpha)] for result in row] for row in table]
+    rounds = [
+        [tuple(PlannedRound(*map(int, r)) for r in result["rounds"]) for result in row]
+        for row in found
+    ]
+    arrays = {name: _stack(found, name) for name in Search._fields if name != "rounds"}
+    return Search(**arrays, rounds=rounds)
+
+
+def _name(alpha: float) -> str:
+    return f"alpha {alpha}"
