@@ -63,6 +63,31 @@ def test_plan_of_the_documents():
     assert sum(r.bucket * r.new_tokens for r in rounds) == 4992
 
 
+@pytest.mark.parametrize(
+    ("n_init", "first_segment", "alpha", "tokens"),
+    [
+        (128, 6, 0.5, 3840),
+        (512, 6, 0.5, 15360),
+        (512, 6, 0.75, 12288),
+        (128, 3, 0.5, 2496),
+        (512, 3, 0.75, 7680),
+    ],
+)
+def test_tokens_of_whole_schedules(n_init, first_segment, alpha, tokens):
+    cfg = align.SpecRejConfig(510, n_init * (2 + first_segment), alpha=alpha, n_init=n_init)
+    assert sum(r.bucket * r.new_tokens for r in align.plan_schedule(2, cfg)) == tokens
+
+
+def test_fewer_useful_tokens_may_need_more_steps():
+    def count(alpha, rows):
+        plan = align.plan_schedule(2, dataclasses.replace(HALVING, alpha=alpha))
+        return sum(getattr(r, rows) * r.new_tokens for r in plan)
+
+    assert (count(0.4, "active"), count(0.5, "active")) == (4317, 4992)
+    computed = [count(alpha, "bucket") for alpha in np.arange(1, 10) / 10]
+    assert computed == sorted(computed, reverse=True)
+
+
 def test_a_rejection_that_misses_the_bucket_goes_token_by_token():
     bucket, new = align.plan_round(231, 3, 2, HALVING)
     assert (bucket, new) == (256, 1)
