@@ -10,36 +10,34 @@ GREY = "0.5"
 
 
 @styled
-def reward_by_cost(curve: dict, n_init: int) -> Figure:
-    """Mean reward by computed tokens: Best-of-N's curve, speculative rejection's points."""
-    figure, axes = subplots(width=6.0, height=3.6)
-    axes.plot(curve["tokens"], curve["reward"], "o-", color=BLUE, label="Best-of-N")
-    for n, x, y in zip(curve["n"], curve["tokens"], curve["reward"], strict=True):
-        axes.annotate(f"{n}", (x, y), (3, -9), textcoords="offset points", fontsize=7, color="0.3")
-    axes.plot(
-        curve["search_tokens"],
-        curve["search_reward"],
-        "D",
-        color=VERMILION,
-        label="speculative rejection",
-    )
-    for alpha, x, y in zip(
-        curve["alpha"], curve["search_tokens"], curve["search_reward"], strict=True
-    ):
-        axes.annotate(
-            rf"$\alpha$ = {alpha:g}",
-            (x, y),
-            (0, 6 if alpha == curve["alpha"][0] else -12),
-            textcoords="offset points",
-            fontsize=8,
-            ha="center",
-            color=VERMILION,
-        )
-    axes.axhline(curve["reward"][-1], color=GREY, linestyle=":", linewidth=1)
-    axes.set(xscale="log", xlabel="tokens computed per prompt", ylabel="mean gold reward")
-    axes.set_title(f"Reward by cost (numbers: N; {n_init} initial rows)")
-    axes.margins(y=0.12)
-    axes.legend(loc="lower right")
+def reward_by_cost(curve: dict, base: int) -> Figure:
+    """Mean reward by tokens, and the paper's measures: improvement score by relative compute."""
+    figure, (left, right) = subplots(1, 2, width=9.0, height=3.5)
+    per_row = curve["tokens"][0] / curve["n"][0]
+    count = len(curve["improvement"])
+    panels = (
+        (left, curve["n"], 1.0, curve["reward"], curve["search_reward"]),
+        (right, curve["n"][-count:], base * per_row, curve["improvement"],
+         curve["search_improvement"]),
+    )  # fmt: skip
+    for ax, sizes, unit, plain, search in panels:
+        cost = sizes * per_row / unit
+        ax.plot(cost, plain, "o-", color=BLUE, label="Best-of-N (numbers: N)")
+        for n, x, y in zip(sizes, cost, plain, strict=True):
+            ax.annotate(
+                f"{n}", (x, y), (3, -9), textcoords="offset points", fontsize=7, color="0.3"
+            )
+        ax.axhline(plain[-1], color=GREY, linestyle=":", linewidth=1)
+        ax.set(xscale="log")
+        ax.margins(y=0.12)
+        spent = curve["search_tokens"] / unit
+        for alpha, marker, x, y in zip(curve["alpha"], "DsP^v", spent, search, strict=False):
+            label = rf"speculative rejection, $\alpha$ = {alpha:g}"
+            ax.plot(x, y, marker, color=VERMILION, label=label)
+    left.set(xlabel="tokens computed per prompt", ylabel="mean gold reward", title="Reward by cost")
+    right.set(xlabel=f"tokens / those of Best-of-{base}", ylabel="improvement score")
+    right.set_title(f"Improvement score (Best-of-{base} has 100)")
+    left.legend(loc="lower right")
     return figure
 
 

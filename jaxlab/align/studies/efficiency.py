@@ -32,7 +32,8 @@ def measure(config, run: Run) -> list[Claim]:
     """Regret against Best-of-n_init, cost at equal reward, and the additive ablation."""
     pairs = draw_pairs(config, run)
     additive = run.once("additive", functools.partial(_additive, config))
-    run.figure("reward_by_cost", figures.reward_by_cost(cost_curve(config, pairs), config.n_init))
+    curve = cost_curve(config, pairs)
+    run.figure("reward_by_cost", figures.reward_by_cost(curve, baseline_rows(config)))
     paths = partial_scores(pairs)
     settings = search_settings(config, config.alphas[0], config.max_new_tokens)
     run.figure("pruning", figures.pruning(paths, lifetimes(paths, PROMPT_LEN, settings)))
@@ -56,19 +57,34 @@ def equal_n(config, pairs: Pairs, lost: float) -> float:
 
 
 def cost_curve(config, pairs: Pairs) -> dict:
-    """Mean reward by computed tokens: Best-of-N for every power of two, the search by alpha."""
+    """Mean reward and improvement score by computed tokens, of Best-of-N and of the search.
+
+    n, tokens, reward: [sizes], for every power of two; improvement: of the last of them, from the
+    baseline's on. alpha, search_tokens, search_reward, search_improvement: [alphas].
+    """
     sizes = [2**i for i in range(config.n_init.bit_length()) if 2**i <= config.n_init]
+    searches = pairs.searches.values()
     return {
         "n": np.array(sizes),
         "tokens": np.array(sizes) * config.max_new_tokens,
         "reward": np.array([expected_max(pairs.pool, n).mean() for n in sizes]),
+        "improvement": np.array(
+            [
+                score_against_baseline(config, pairs, pairs.scores[..., :n].max(axis=-1))
+                for n in sizes
+                if n >= baseline_rows(config)
+            ]
+        ),
         "alpha": np.array(list(pairs.searches)),
-        "search_tokens": np.array([s.tokens_computed.mean() for s in pairs.searches.values()]),
+        "search_tokens": np.array([s.tokens_computed.mean() for s in searches]),
         "search_reward": np.array(
             [
                 expected_max(pairs.pool, config.n_init).mean() - regret(pairs, s).mean()
-                for s in pairs.searches.values()
+                for s in searches
             ]
+        ),
+        "search_improvement": np.array(
+            [score_against_baseline(config, pairs, s.score) for s in searches]
         ),
     }
 
