@@ -37,6 +37,9 @@ def reward_by_cost(curve: dict, base: int) -> Figure:
     left.set(xlabel="tokens computed per prompt", ylabel="mean gold reward", title="Reward by cost")
     right.set(xlabel=f"tokens / those of Best-of-{base}", ylabel="improvement score")
     right.set_title(f"Improvement score (Best-of-{base} has 100)")
+    ticks = 2.0 ** np.arange(*np.log2(right.get_xlim()).astype(int) + (0, 1))
+    right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    right.minorticks_off()
     left.legend(loc="lower right")
     return figure
 
