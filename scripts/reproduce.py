@@ -28,6 +28,7 @@ SYSTEMS = {
     "trust_bandits": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11",
     "speculative_rejection": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10",
     "two_hop_reasoning": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11 C12 C13",
+    "spreeze": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11",
 }
 
 _SCRIPTS = Path(__file__).resolve().parent

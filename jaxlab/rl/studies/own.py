@@ -1,7 +1,6 @@
 """Training on an environment of the user's choice: no claim, a policy to take away."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ ALGORITHMS = ("sac", "td3", "ddpg")
 
 
 def measure(config, run: Run) -> list[Claim]:
-    """Trains, leaves `policy.npz` and `policy.json` in the workdir, and reports return and rates.
+    """Trains, leaves the policy in `artifacts/policy.npz` and `.json`, and reports its return.
 
     `numpy_actor` plays the policy without jax.
     """
@@ -87,6 +86,5 @@ def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config:
 def _export(run: Run, result, algorithm) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(policy_of(result.learner))
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
-    with (run.workdir / "policy.npz").open("wb") as file:
-        np.savez(file, **names)
-    run.write_text("policy.json", json.dumps(dataclasses.asdict(algorithm), indent=2) + "\n")
+    settings = run.write_json("policy.json", dataclasses.asdict(algorithm))
+    np.savez(settings.with_suffix(".npz"), **names)
