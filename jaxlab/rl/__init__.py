@@ -49,6 +49,8 @@ _HOMES = {
         "ppo_step",
         "value_apply",
     ),
+    "placement": ("Placement", "make_placement"),
+    "prefill": ("read_transitions",),
     "progress_log": ("EvalPoint",),
     "rates": ("Throughput", "sac_flops", "throughput"),
     "sac": (
