@@ -5,8 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 
+from jaxlab.rl import figures
 from jaxlab.rl.autotuning import autotune
 from jaxlab.rl.device_envs import make_env
+from jaxlab.rl.episode_strip import render_episode
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import MODES as HOST_MODES
 from jaxlab.rl.host_config import HostConfig
@@ -104,8 +106,20 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         f"{result.updates:,} updates",
         f"{rates.sample_hz:,.0f} transitions and {rates.update_frame_hz:,.0f} rows learned from "
         f"per second, {last.wall_s:.0f} s, ended by {result.stopped}; {result.worker_restarts} "
-        "samplers replaced.",
+        f"samplers replaced.{_draw(config.env_id, run, policy_of(result.learner))}",
     )
+
+
+def _draw(env_id: str, run: Run, policy) -> str:
+    """One episode as `figures/episode.png`, where gymnasium can draw it; what became of it."""
+    if not env_id.startswith("gym:"):
+        return ""
+    try:
+        frames, total = render_episode(env_id, policy)
+    except Exception as error:  # of any library that draws: a trained policy must not be lost
+        return f" No picture of an episode: {error}"
+    run.figure("episode", figures.strip(frames, f"{env_id}, one episode, return {total:.0f}"))
+    return " One episode is drawn in figures/episode.png."
 
 
 def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config | PPOConfig:
