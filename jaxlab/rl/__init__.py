@@ -89,6 +89,7 @@ _HOMES = {
     "tuning": ("TuneResult", "tune_batch_size", "tune_samplers"),
     "vec_env": ("StepOut", "make_vec_env"),
     "weight_board": ("BoardHandle", "WeightBoard"),
+    "zoo": ("ZOO", "Tuned", "tuned_settings"),
 }
 _HOME_OF = {name: f"jaxlab.rl.{home}" for home, names in _HOMES.items() for name in names}
 # Shared with the other rooms.
