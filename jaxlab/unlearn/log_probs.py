@@ -79,8 +79,10 @@ def _token_logprobs(logits: jax.Array, labels: jax.Array, ignore_index: int) -> 
     labels = labels[:, 1:]
     mask = labels != ignore_index
     logits = logits[:, :-1].astype(jnp.promote_types(logits.dtype, jnp.float32))
+    # Relative to the largest, so that large logits do not cancel each other's digits.
+    logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     # A masked sum, which is fused, and whose gradient is a mask; that of indexing is a scatter.
     is_label = jnp.arange(logits.shape[-1]) == labels[..., None]
     chosen = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
-    logp = chosen - jax.nn.logsumexp(logits, axis=-1)
+    logp = chosen - jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
     return TokenLogProbs(jnp.where(mask, logp, 0), mask)

@@ -34,7 +34,7 @@ def npo_loss(logp: jax.Array, ref_logp: jax.Array, *, beta: float) -> jax.Array:
 
     Source: Zhang, Lin, Bai and Mei, arXiv 2404.05868, Eq. 3.
     """
-    return 2 / beta * _softplus(beta * _log_ratio(logp, ref_logp, beta))
+    return _softplus(beta * _log_ratio(logp, ref_logp, beta)) * (2 / beta)
 
 
 def npo_weight(logp: jax.Array, ref_logp: jax.Array, *, beta: float) -> jax.Array:
@@ -62,7 +62,7 @@ def simnpo_loss(
 
     Source: Fan et al., arXiv 2410.07163, Eq. 4.
     """
-    return 2 / beta * _softplus(_simnpo_margin(logp, length, beta, gamma))
+    return _softplus(_simnpo_margin(logp, length, beta, gamma)) * (2 / beta)
 
 
 def simnpo_weight(
@@ -98,7 +98,7 @@ def dpo_loss(
     win = _log_ratio(win_logp, ref_win_logp, beta)
     lose = _log_ratio(lose_logp, ref_lose_logp, beta)
     require_same_shape(win_logp=win, lose_logp=lose)
-    return 2 / beta * _softplus(-beta * (win - lose))
+    return _softplus(-beta * (win - lose)) * (2 / beta)
 
 
 def kto_reference(logp: jax.Array, ref_logp: jax.Array, *, beta: float) -> jax.Array:
@@ -127,7 +127,7 @@ def kto_loss(logp: jax.Array, ref_logp: jax.Array, z_ref: jax.Array, *, beta: fl
 
     Source: Ethayarajh et al., arXiv 2402.01306, undesirable part; arXiv 2404.05868, Appendix.
     """
-    return 2 / beta * _softplus(beta * _log_ratio(logp, ref_logp, beta) - z_ref)
+    return _softplus(beta * _log_ratio(logp, ref_logp, beta) - z_ref) * (2 / beta)
 
 
 def _log_ratio(logp: jax.Array, ref_logp: jax.Array, beta: float) -> jax.Array:
