@@ -246,7 +246,7 @@ def test_config_defaults_and_errors():
     for field in ("method", "retain", "reduction"):
         with pytest.raises(ValueError, match=f"{field} must be one of .* got 'x'"):
             unlearn.UnlearnConfig(**{field: "x"})
-    with pytest.raises(ValueError, match="method must be one of .* got 'npo\\+x'"):
+    with pytest.raises(ValueError, match=r"method must be one of .* got 'npo\+x'"):
         unlearn.method_config("npo+x")
     with pytest.raises(ValueError, match="beta must be > 0, got 0"):
         unlearn.UnlearnConfig(beta=0)
