@@ -1,5 +1,7 @@
 """Figures of the studies, from their stored results."""
 
+import re
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -103,9 +105,157 @@ def markov(result: dict, name: str) -> Figure:
 
 def color_of(method: str) -> str:
     """The colour of a method's family, by a name such as `NPO+RT` or `SimNPO 4`."""
-    return _COLORS.get(method.replace("+", " ").split()[0], GREY)
+    return _COLORS.get(re.split("[+ /]", method)[0], GREY)
 
 
 def dashes(method: str) -> str:
-    """Solid with a retain term, dashed without, dotted where that is a divergence."""
-    return "-" if method.endswith("+RT") else ":" if method.endswith("+KL") else "--"
+    """Solid with a retain term, dashed without, dotted for variants."""
+    if "/" in method or method.endswith("+KL"):
+        return ":"
+    return "-" if method.endswith("+RT") else "--"
+
+
+@styled
+def tofu_paths(paths: dict, retrained) -> Figure:
+    """Model utility over forget quality, and forgetting over epochs, of every method."""
+    figure, (left, right) = subplots(1, 2, width=9.2, height=3.6)
+    for name, path in paths.items():
+        style = {"color": color_of(name), "linestyle": dashes(name)}
+        log_quality = np.log10(np.maximum(path["fq"], 1e-30))
+        left.plot(log_quality, path["mu"], marker=".", label=name, **style)
+        left.plot(log_quality[-1:], path["mu"][-1:], "o", color=color_of(name))
+        right.plot(np.linspace(0, 1, len(path["nll"])), path["nll"], **style)
+    first = next(iter(paths.values()))
+    left.plot(np.log10(first["fq"][:1]), first["mu"][:1], "k*", markersize=9, label="original")
+    left.plot([0], [retrained.model_utility], "kP", markersize=8, label="retrained")
+    left.axvline(np.log10(0.05), color=GREY, linestyle=":", linewidth=1)
+    left.set(xlabel="log10 forget quality", ylabel="model utility")
+    left.set_title("Forgetting against utility along the way")
+    left.legend(loc="center left", bbox_to_anchor=(2.15, 0.5))
+    right.set(xlabel="share of the epochs", ylabel="nats per token", yscale="log")
+    right.set_title("NLL of the answers to forget")
+    return figure
+
+
+@styled
+def weights(result: dict) -> Figure:
+    """Weight of each forget example over its length, early and late."""
+    names = [name for name in ("NPO+RT", "SimNPO+RT") if name in result]
+    figure, axes = subplots(1, len(names), width=4.4 * len(names), height=3.1, squeeze=False)
+    for panel, name in zip(axes[0], names, strict=True):
+        for step, label, color in (
+            (0, "start", SKY),
+            (1, "first snapshot", BLUE),
+            (-1, "end", VERMILION),
+        ):
+            panel.plot(result["length"], result[name][step], ".", color=color, label=label)
+        panel.set(xlabel="tokens of the answer", ylabel="weight of its gradient")
+        panel.set_title(name)
+    axes[0][0].legend()
+    return figure
+
+
+@styled
+def sweeps(found: dict) -> Figure:
+    """Forget quality and utility over one setting at a time."""
+    figure, axes = subplots(2, len(found), width=3.1 * len(found), height=4.4, squeeze=False)
+    for column, (name, sweep) in zip(axes.T, found.items(), strict=True):
+        values = list(sweep)
+        color = BLUE if name == "retain weight" else GREEN
+        quality = [np.log10(max(row["fq"], 1e-30)) for row in sweep.values()]
+        column[0].plot(values, quality, "o-", color=color)
+        column[1].plot(values, [row["mu"] for row in sweep.values()], "o-", color=color)
+        column[1].set(xlabel=name)
+        column[0].set_title("NPO+RT" if name == "retain weight" else "SimNPO+RT")
+    axes[0][0].set_ylabel("log10 forget quality")
+    axes[1][0].set_ylabel("model utility")
+    return figure
+
+
+@styled
+def half(paths: dict, retrained) -> Figure:
+    """Utility over forget probability, every epoch of every setting."""
+    figure, axes = subplots(width=6.4, height=3.6)
+    for label, path in paths.items():
+        name, number = label.rsplit(" ", 1)
+        style = "-" if number == "1" else "--"
+        axes.plot(
+            np.maximum(path["prob"], 1e-6),
+            path["mu"],
+            style,
+            marker="o" if "RT" in name else "^",
+            color=color_of(name),
+            label=f"{name}, setting {number}",
+        )
+    axes.axhline(retrained.model_utility, color=GREY, linestyle=":", linewidth=1)
+    axes.axvline(0.01, color=GREY, linestyle=":", linewidth=1)
+    axes.set(xscale="log", xlabel="probability of forgotten answers", ylabel="model utility")
+    axes.invert_xaxis()
+    axes.set_title("Half of the authors forgotten (dotted: retrained)")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@styled
+def evenness(ends: dict, length: np.ndarray, halves: list) -> Figure:
+    """NLL over answer length, and forget probability of strong and weak memories."""
+    figure, (left, right) = subplots(1, 2, width=8.6, height=3.3)
+    for name, logs in ends.items():
+        nll = logs["eval_log_forget.json"]["avg_gt_loss"]
+        left.plot(length[: len(nll)], nll, ".", color=color_of(name), label=name)
+    left.set(xlabel="tokens of the answer", ylabel="nats per token after unlearning")
+    left.set_title("Over answer length")
+    left.legend()
+    names = ["original", *ends]
+    for offset, (strong, label) in enumerate(((True, "seen often"), (False, "seen rarely"))):
+        probs = [
+            [half[name]["prob"][half["strong"] == strong].mean() for half in halves]
+            for name in names
+        ]
+        place = np.arange(len(names)) + 0.36 * offset
+        right.bar(place, np.mean(probs, 1), 0.34, label=label, color=(BLUE, SKY)[offset])
+        right.plot(place, probs, ".", color=BLACK)
+    right.set_xticks(np.arange(len(names)) + 0.18, names)
+    right.set(yscale="log", ylabel="probability of the answers to forget")
+    right.set_title("Over how well they were known")
+    right.legend()
+    return figure
+
+
+@styled
+def relearning(found: dict) -> Figure:
+    """Forget probability over epochs of the attack, one panel a choice of rows."""
+    modes = [name for name in found["retrained"] if name != "nll"]
+    figure, axes = subplots(1, len(modes), width=4.3 * len(modes), height=3.2, squeeze=False)
+    for panel, mode in zip(axes[0], modes, strict=True):
+        for name, color in (("NPO+RT", BLUE), ("SimNPO+RT", GREEN), ("retrained", GREY)):
+            for i, row in enumerate(found[name][mode]):
+                panel.plot(row, "o-", color=color, alpha=0.8, label=None if i else name)
+        panel.set(xlabel="epochs of relearning", ylim=(0, None))
+        panel.set_title(f"{mode} fifth of the forget set")
+        panel.set_xticks(range(len(row)))
+    axes[0][0].set_ylabel("probability of forgotten answers")
+    axes[0][0].legend()
+    return figure
+
+
+@styled
+def muse(found: dict) -> Figure:
+    """The four metrics of MUSE, a group of bars each."""
+    figure, axes = subplots(1, 4, width=10.0, height=3.2)
+    titles = {
+        "verbmem": "verbatim memory",
+        "knowmem_forget": "knowledge, forget",
+        "knowmem_retain": "knowledge, retain",
+        "privleak": "privacy leakage",
+    }
+    names = list(found)
+    colors = [{"original": BLACK, "retrained": GREY}.get(name, color_of(name)) for name in names]
+    for panel, (metric, title) in zip(axes, titles.items(), strict=True):
+        panel.bar(names, [float(found[name][metric]) for name in names], color=colors)
+        panel.set_title(title)
+        panel.tick_params(axis="x", rotation=60)
+        panel.grid(axis="x", visible=False)
+    axes[3].axhline(0, color=BLACK, linewidth=0.8)
+    axes[0].set_ylabel("percent")
+    return figure

@@ -116,8 +116,8 @@ def unlearning_path(
     Args:
       problem: the points.
       initial, retrained: `[m]` from `fit`.
-      form: method `ga`, `npo`, `idk` or `dpo`, and retain term `none` or `nll`; its beta is not
-        used.
+      form: method `ga`, `npo`, `idk` or `dpo`, its coefficient, and retain term `none` or `nll`;
+        static, so its beta is not used.
       beta: inverse temperature.
       lr: stepsize.
       num_steps, every: steps, and how often to measure.
@@ -137,6 +137,7 @@ def unlearning_path(
                 loss = -refusal.mean()
             case "dpo":
                 loss = dpo_loss(refusal, logp, ref_refusal, reference, beta=beta).mean()
+        loss = form.forget_coeff * loss
         if form.retain == "nll":
             loss = loss - log_prob(theta, *problem.retain).mean()
         return loss

@@ -19,6 +19,8 @@ METHODS = {
     "NPO": (UnlearnConfig("npo"), {1.0: (5e-3, 1.0), 0.0: (5e-2, 10.0)}),
     "NPO+RT": (UnlearnConfig("npo", "nll"), {1.0: (5e-3, 1.0), 0.0: (5e-2, 10.0)}),
     "DPO+RT": (UnlearnConfig("dpo", "nll"), {1.0: (5e-3, 0.1), 0.0: (5e-2, 5.0)}),
+    # With 1 / beta in front, as the paper writes the loss; its code has 2 / beta.
+    "DPO/2+RT": (UnlearnConfig("dpo", "nll", 0.5), {1.0: (5e-3, 0.1), 0.0: (5e-2, 5.0)}),
 }
 BETAS = (0.01, 0.1, 0.2, 0.5, 1.0)
 _BETA_STEPSIZE = 5e-4
@@ -49,18 +51,18 @@ _COLLAPSE = "Methods based on gradient ascent fail to unlearn or collapse catast
 def _collapse(config, paths: dict) -> Claim:
     end = {name: path["retain"][:, -1] for name, path in paths.items()}
     forgotten = {name: path["forget"][:, -1].mean() for name, path in paths.items()}
-    apart = (end["GA"] >= 1.0) & (end["GA+RT"] >= 0.2) & (end["NPO+RT"] <= 0.03)
+    apart = end["GA"].mean() >= 1.0 and end["GA+RT"].mean() >= 0.2 and end["NPO+RT"].mean() <= 0.03
     return Claim(
         "N1",
         _COLLAPSE,
         "retain distance of GA far above NPO+RT's (Fig. 2)",
         ", ".join(f"{name} {spread(end[name]):.3f}" for name in ("GA", "GA+RT", "NPO+RT")),
-        _judged(config, apart.all()),
+        _judged(config, apart),
         unit="nats",
         detail=f"Retain distance after {config.feature_steps} steps, alpha = 1; {_setting(config)}."
         " Forget distance there: "
         + ", ".join(f"{name} {value:.3f}" for name, value in forgotten.items())
-        + ". Criterion, on every seed: GA >= 1, GA+RT >= 0.2, NPO+RT <= 0.03.",
+        + ". Criterion, of the means: GA >= 1, GA+RT >= 0.2, NPO+RT <= 0.03.",
     )
 
 
@@ -71,7 +73,7 @@ def _balance(config, paths: dict) -> Claim:
         }
         for where, found in paths.items()
     }
-    lowest = all(min(found, key=found.get) == "NPO+RT" for found in best.values())
+    lowest = {where: min(found, key=found.get) for where, found in best.items()}
     lines = [
         f"{where.replace('_', ' = ')}: "
         + ", ".join(f"{name} {value:.3f}" for name, value in sorted(f.items(), key=lambda x: x[1]))
@@ -87,12 +89,13 @@ def _balance(config, paths: dict) -> Claim:
         "NPO methods reach a better balance of unlearning and utility on synthetic data",
         "NPO+RT best (Fig. 2)",
         "; ".join(lines),
-        _judged(config, lowest),
+        _judged(config, set(lowest.values()) == {"NPO+RT"}),
         unit="nats",
         detail=f"Smallest forget + retain distance along the path, mean over seeds; "
         f"{_setting(config)}. Retain distance once the forget distance is <= {_CLOSE}: "
         + "; ".join(close)
-        + ". Criterion: NPO+RT lowest of all.",
+        + ". DPO/2 carries 1 / beta, as the paper writes it, DPO 2 / beta, as the code has it. "
+        "Criterion: NPO+RT lowest of all.",
     )
 
 
