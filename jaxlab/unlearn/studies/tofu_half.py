@@ -7,6 +7,9 @@ from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
 from jaxlab.unlearn.studies.tofu_methods import scores
 
+STATEMENTS = {
+    "N6": "NPO is the first method with reasonable results when half of the data is forgotten",
+}
 _PERCENT = 50
 _FORGOTTEN = 0.01
 # The same number of settings for each method: the paper's retain weight there, and a larger one.
@@ -67,7 +70,7 @@ def _claim(config, judged, paths: dict) -> Claim:
     ]
     return Claim(
         "N6",
-        "NPO is the first method with reasonable results when half of the data is forgotten",
+        STATEMENTS["N6"],
         "Forget50: FQ > 0.05 with useful utility (Fig. 8)",
         f"best MU once the forget probability is <= {_FORGOTTEN}: "
         + ", ".join(f"{name} {text}" for name, text in shown.items()),

@@ -28,9 +28,14 @@ from jaxlab.unlearn.studies.tofu_bench import (
 from jaxlab.unlearn.studies.tofu_methods import Scores, scores
 from jaxlab.unlearn.tofu_metrics import SPLITS, tofu_report
 
+STATEMENTS = {
+    "S5": "SimNPO beats NPO and the other baselines on TOFU",
+    "S5b": "NPO under-unlearns what is strongly memorised, SimNPO does not",
+    "S5c": "NPO gives up long answers early, SimNPO forgets evenly over length",
+}
 PERCENT = 25
 # Found by a search over beta, gamma, weights and stepsize on one seed; one entry a method.
-_SEARCHED = {
+SEARCHED = {
     "NPO+RT": (method_config("npo+rt", beta=0.02, retain_coeff=10.0), 5e-4, 10),
     "SimNPO+RT": (method_config("simnpo+rt", beta=1.0, gamma=2.0, forget_coeff=1.0), 1e-3, 5),
     "GA+RT": (method_config("ga+rt", retain_coeff=10.0), 5e-4, 10),
@@ -101,7 +106,7 @@ def _searched(config, run: Run, bench: Bench, quarter: Quarter) -> dict:
     retain, forget = bench.split(PERCENT)
     paths = {}
     for name in progress(config.quarter_methods, "forgetting a quarter"):
-        cfg, lr, epochs = _SEARCHED[name]
+        cfg, lr, epochs = SEARCHED[name]
         snapshots = 5 if epochs % 5 == 0 else 1
         recipe = Recipe(cfg, lr, epochs, batch_size=20, snapshots=snapshots)
 
@@ -125,7 +130,7 @@ def _best(config, judged: Scores, paths: dict) -> Claim:
     met = None not in rivals and max(rivals) <= 0.25
     return Claim(
         "S5",
-        "SimNPO beats NPO and the other baselines on TOFU",
+        STATEMENTS["S5"],
         "forget05 FQ / MU: SimNPO 0.99 / 0.58, NPO 0.79 / 0.57, GA 1.9e-9 / 0.00, GradDiff "
         "3.6e-9 / 0.56, IDK 1.9e-9 / 0.57",
         "KS distance of the best useful checkpoint: "
@@ -189,7 +194,7 @@ def _by_memory(config, halves: list[dict]) -> Claim:
     )
     return Claim(
         "S5b",
-        "NPO under-unlearns what is strongly memorised, SimNPO does not",
+        STATEMENTS["S5b"],
         "FQ strong / weak: NPO 0 / 0.47, SimNPO 0.70 / 0.70",
         f"forget probability of the strong half: NPO {_list(strong['NPO+RT'])}, SimNPO "
         f"{_list(strong['SimNPO+RT'])}; strong over weak: NPO {_list(ratio['NPO+RT'])}, SimNPO "
@@ -213,7 +218,7 @@ def _by_length(config, ends: dict, length: np.ndarray) -> Claim:
     met = npo <= -0.65 and abs(simple) <= abs(npo) - 0.12
     return Claim(
         "S5c",
-        "NPO gives up long answers early, SimNPO forgets evenly over length",
+        STATEMENTS["S5c"],
         "FQ of the short / long half under NPO: 0.58 / 0.81",
         f"correlation of NLL per token and length: NPO {npo:.2f}, SimNPO {simple:.2f}",
         holds(met) if config.tofu_authors >= 20 else "reported",

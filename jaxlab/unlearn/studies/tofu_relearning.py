@@ -15,6 +15,9 @@ from jaxlab.unlearn.studies.tofu_bench import Bench, retrained, take
 from jaxlab.unlearn.studies.tofu_quarter import PERCENT, Quarter
 from jaxlab.unlearn.training import relearn
 
+STATEMENTS = {
+    "S7": "SimNPO is more robust to relearning attacks than NPO",
+}
 _EPOCHS, _BATCH, _RATE, _SHARE = 3, 8, 5e-4, 0.2
 _OPTIMIZER = optax.adamw(_RATE, weight_decay=0.0)
 
@@ -88,13 +91,14 @@ def _claim(config, found: dict) -> Claim:
     flat = np.concatenate(list(gaps.values()))
     control = max(found["retrained"][mode][0, -1] for mode in modes)
     ends = [
-        f"{name} {mode} {found[name][mode][:, -1].min():.2f} to {found[name][mode][:, -1].max():.2f}"
+        f"{name} {mode} {end.min():.2f} to {end.max():.2f}"
         for name in ("NPO+RT", "SimNPO+RT")
         for mode in modes
+        for end in (found[name][mode][:, -1],)
     ]
     return Claim(
         "S7",
-        "SimNPO is more robust to relearning attacks than NPO",
+        STATEMENTS["S7"],
         "lower forget quality lost after relearning 20% (Fig. 6)",
         f"SimNPO lower after one epoch in {(flat > 0).sum()} of {flat.size} pairs (gaps "
         f"{flat.min():.3f} to {flat.max():.3f}); retrained control {control:.3f}",

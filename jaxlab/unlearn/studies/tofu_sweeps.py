@@ -9,6 +9,10 @@ from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
 from jaxlab.unlearn.studies.tofu_methods import scores
 
+STATEMENTS = {
+    "N8": "The retain term also raises forget quality: up to weight 2 it grows, beyond it falls",
+    "S8": "A larger gamma hurts utility; too small a beta hurts forget quality",
+}
 _REFERENCE = {"beta": 2.5, "gamma": 0.0}
 
 
@@ -50,7 +54,7 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
 def _retain_weight(sweeps: dict, setting: str) -> Claim:
     return Claim(
         "N8",
-        "The retain term also raises forget quality: up to weight 2 it grows, beyond it falls",
+        STATEMENTS["N8"],
         "forget quality peaks at a weight of 2 (App. C)",
         _listed(sweeps["retain weight"]),
         "reported",
@@ -63,7 +67,7 @@ def _margin_and_temperature(sweeps: dict, setting: str) -> Claim:
     falls = "falls" if (np.diff(utility) <= 0.005).all() else "does not fall"
     return Claim(
         "S8",
-        "A larger gamma hurts utility; too small a beta hurts forget quality",
+        STATEMENTS["S8"],
         "(App. D)",
         f"gamma: {_listed(sweeps['gamma'])}; beta: {_listed(sweeps['beta'])}",
         "reported",
