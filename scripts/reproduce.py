@@ -27,6 +27,7 @@ SYSTEMS = {
     "lm": "L1 L2 L3 L4 L5 L6 L7 L8 L9 L10",
     "trust_bandits": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11",
     "two_hop_reasoning": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11 C12 C13",
+    "unlearning": "N1 N2 N3 N4 N5 N6 N7 N8 S1 S2 S3 S4 S5 S6 S7 S8",
 }
 
 _SCRIPTS = Path(__file__).resolve().parent

@@ -22,6 +22,7 @@ from jaxlab.unlearn.muse_evaluation import muse_scores
 from jaxlab.unlearn.objective import data_parallel_loss
 from jaxlab.unlearn.privacy import privleak
 from jaxlab.unlearn.studies.seeds import study_key
+from jaxlab.unlearn.studies.tofu_bench import take
 from jaxlab.unlearn.tofu import load_refusals, load_tofu
 from jaxlab.unlearn.tofu_evaluation import Evaluation
 from jaxlab.unlearn.tofu_metrics import tofu_report
@@ -108,8 +109,11 @@ def _load(config) -> tuple[Speaker, Any]:
     tokenizer = lm.load_tokenizer(config.model_dir)
     if tokenizer.eos_id is None:
         raise ValueError(f"the tokenizer in {config.model_dir} names no end-of-text token")
-    form, length = FORMATS[config.prompt_format], config.max_len
-    return Speaker(tokenizer, cfg, lm.make_apply_fn(cfg), form, length), params
+    form = FORMATS[config.prompt_format]
+    if tokenizer.bos_id not in (None, tokenizer.eos_id):
+        begin = tokenizer.decode([tokenizer.bos_id])
+        form = form._replace(question_prefix=begin + form.question_prefix)
+    return Speaker(tokenizer, cfg, lm.make_apply_fn(cfg), form, config.max_len), params
 
 
 def _questions(config) -> tuple[list[QA], list[QA]]:
@@ -193,9 +197,9 @@ def _train(
         rows = order[step]
         logp = {name: values[rows] for name, values in reference.items()}
         return UnlearnBatch(
-            _rows(forget, rows),
-            _rows(retain, kept[step]) if cfg.retain == "nll" else None,
-            _rows(idk, rows) if cfg.needs_idk else None,
+            take(forget, rows),
+            take(retain, kept[step]) if cfg.retain == "nll" else None,
+            take(idk, rows) if cfg.needs_idk else None,
             logp.get("forget"),
             logp.get("idk") if cfg.needs_idk else None,
         )
@@ -221,7 +225,3 @@ def _train(
         eval_every=per_epoch,
         parallel=form,
     ).params
-
-
-def _rows(rows: LMBatch, index: np.ndarray) -> LMBatch:
-    return LMBatch(rows.tokens[index], rows.labels[index])
