@@ -146,7 +146,7 @@ def test_own_questions_on_a_checkpoint(folder, tmp_path):
     assert claim.id == "tofu-checkpoint"
     assert "FQ 1 " in claim.measured  # before: the model is its own retrained one
     before = lm.load_hf(folder)[1]
-    cfg, after = lm.load_hf(tmp_path / "run" / "artifacts" / "model")
+    _, after = lm.load_hf(tmp_path / "run" / "artifacts" / "model")
     assert not np.array_equal(before["embed"]["w"], after["embed"]["w"])
     # Without its results, the run goes on from its last checkpoint: trained to the end.
     (tmp_path / "run" / "results" / "checkpoint_after.npz").unlink()
