@@ -1,7 +1,10 @@
 """The small transformer that learns Markov chains: one head, normalisation after each part.
 
-Source: Fan et al., arXiv 2410.07163, Appendix H, and the block of its code.
+Source: Fan et al., arXiv 2410.07163, Appendix H, and the block of its code, with the initial values
+that PyTorch gives its layers.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -26,13 +29,17 @@ class ChainTransformer(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         length = tokens.shape[1]
-        positions = nn.Embed(self.max_len, self.width)(jnp.arange(length))
-        x = nn.Embed(self.num_states, self.width)(tokens) + positions
+        uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        embed = functools.partial(
+            nn.Embed, features=self.width, embedding_init=nn.initializers.normal(1.0)
+        )
+        dense = functools.partial(nn.Dense, kernel_init=uniform)
+        x = embed(self.num_states)(tokens) + embed(self.max_len)(jnp.arange(length))
         past = jnp.tril(jnp.ones((length, length), bool))
         for _ in range(self.num_layers):
-            query, key, value = (nn.Dense(self.width, use_bias=False)(x) for _ in range(3))
+            query, key, value = (dense(self.width, use_bias=False)(x) for _ in range(3))
             scores = query @ key.swapaxes(1, 2) / jnp.sqrt(self.width)
             mixed = nn.softmax(jnp.where(past, scores, -jnp.inf)) @ value
             x = nn.LayerNorm()(x + mixed)
-            x = nn.LayerNorm()(x + nn.Dense(self.width)(nn.relu(nn.Dense(self.width)(x))))
-        return nn.Dense(self.num_states)(x)
+            x = nn.LayerNorm()(x + dense(self.width)(nn.relu(dense(self.width)(x))))
+        return dense(self.num_states)(x)

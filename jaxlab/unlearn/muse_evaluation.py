@@ -3,17 +3,16 @@
 Source: Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation", arXiv 2407.06460.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxlab.unlearn.answers import Speaker
-from jaxlab.unlearn.log_probs import token_logprobs
+from jaxlab.unlearn.log_probs import IGNORE_INDEX, token_logprobs
 from jaxlab.unlearn.muse import MuseCorpus, knowledge_memory, knowledge_prompt, verbatim_memory
-from jaxlab.unlearn.objective import ApplyFn
 from jaxlab.unlearn.privacy import min_k_score, privleak_auc
-from jaxlab.unlearn.types import LMBatch
 
 
 def muse_scores(
@@ -66,21 +65,16 @@ def muse_scores(
 
 def _min_k(speaker: Speaker, params: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
     """Min-40% scores of texts, cut at the model's row length."""
-    tokenizer = speaker.tokenizer
-    fitting = [
-        tokenizer.encode(text, add_special_tokens=False)[: speaker.max_len] for text in texts
-    ]
-    tokens = np.zeros((len(fitting), speaker.max_len), np.int32)
-    labels = np.full_like(tokens, -100)
-    for row, ids in enumerate(fitting):
+    encode = functools.partial(speaker.tokenizer.encode, add_special_tokens=False)
+    tokens = np.zeros((len(texts), speaker.max_len), np.int32)
+    labels = np.full_like(tokens, IGNORE_INDEX)
+    for row, text in enumerate(texts):
+        ids = encode(text)[: speaker.max_len]
         tokens[row, : len(ids)] = labels[row, : len(ids)] = ids
+    batch_size = min(batch_size, len(texts))
     scores = []
     for start in range(0, len(texts), batch_size):
-        rows = slice(start, start + batch_size)
-        logp, mask = _token_logprobs(speaker.apply_fn, params, LMBatch(tokens[rows], labels[rows]))
-        scores.append(min_k_score(logp, mask))
-    return np.concatenate(scores)
-
-
-def _token_logprobs(apply_fn: ApplyFn, params: Any, rows: LMBatch):
-    return token_logprobs(apply_fn(params, rows.tokens), rows.labels)
+        rows = np.arange(start, start + batch_size) % len(texts)  # the last batch is filled up
+        logits = speaker.apply_fn(params, tokens[rows])
+        scores.append(min_k_score(*token_logprobs(logits, labels[rows])))
+    return np.concatenate(scores)[: len(texts)]

@@ -23,7 +23,7 @@ _LENGTH, _SHORT = 20, 5
 _LEARNING_RATE = 5e-4
 _UNLEARN_STEPS, _SNAPSHOTS, _UNLEARN_BATCH = 50, 25, 4
 _FORGOTTEN = 0.44  # divergence of the retrained model on what it never saw
-_TEST_ROWS = 500
+_TEST_ROWS = 100
 _METHODS = {
     "length": {
         "NPO 0.2": UnlearnConfig("npo", beta=0.2),

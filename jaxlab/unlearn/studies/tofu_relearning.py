@@ -31,8 +31,9 @@ def measure(config, run: Run, bench: Bench, start: Any, quarter: Quarter) -> lis
         found = {
             "retrained": _attack(config, bench, jax.tree.map(lambda x: x[None], control), modes)
         }
+        # Of each path the later half: earlier models have hardly forgotten anything.
         for name, path in progress(quarter.paths.items(), "relearning"):
-            few = jax.tree.map(lambda leaf: leaf[_attacked(len(leaf))], path)
+            few = jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :], path)
             found[name] = _attack(config, bench, few, modes)
         return found
 
@@ -41,41 +42,39 @@ def measure(config, run: Run, bench: Bench, start: Any, quarter: Quarter) -> lis
     return [_claim(config, found)]
 
 
-def _attacked(count: int) -> slice:
-    """The later half of a path: earlier models have hardly forgotten anything."""
-    return slice(count // 2, None)
-
-
 def _attack(config, bench: Bench, models: Any, modes: tuple[str, ...]) -> dict:
-    """Forget probability after each epoch, `[models, epochs + 1]` for each choice of rows."""
+    """Forget probability after each epoch, `[models, epochs + 1]` for each choice of rows.
+
+    Also `nll` `[models]`, that of the forget answers before the attack.
+    """
     rows = take(bench.author_rows, bench.split(PERCENT)[1])
-    count = len(jax.tree.leaves(models)[0])
-    found = {}
+    every = [jax.tree.map(lambda x, i=i: x[i], models) for i in range(_count(models))]
+    before = np.array([_nll(bench, params, rows) for params in every])  # [models, rows]
+    found = {"nll": before.mean(1)}
+    key = study_key(config, 18)
     for mode in modes:
-        key = study_key(config, 18)
         chosen = relearn_subset(key, answer_lengths(rows), fraction=_SHARE, mode=mode)
-        data = take(rows, chosen)
         batch_size = min(_BATCH, len(chosen))
-        per_epoch = -(-len(chosen) // batch_size)
-        probs = []
-        for i in range(count):
-            params = jax.tree.map(lambda leaf, i=i: leaf[i], models)
+        after = []
+        for params in every:
             path = relearn(
                 key,
                 bench.speaker.apply_fn,
                 params,
-                data,
+                take(rows, chosen),
                 optimizer=_OPTIMIZER,
-                num_steps=_EPOCHS * per_epoch,
+                num_steps=_EPOCHS * -(-len(chosen) // batch_size),
                 batch_size=batch_size,
                 num_snapshots=_EPOCHS,
             ).params
-            steps = [params, *(jax.tree.map(lambda x, e=e: x[e], path) for e in range(_EPOCHS))]
-            probs.append([np.exp(-_nll(bench, step, rows)).mean() for step in steps])
-            if mode == modes[0]:
-                found.setdefault("nll", []).append(_nll(bench, params, rows).mean())
-        found[mode] = np.array(probs)
-    return found | {"nll": np.array(found["nll"])}
+            epochs = [jax.tree.map(lambda x, e=e: x[e], path) for e in range(_EPOCHS)]
+            after.append([np.exp(-_nll(bench, model, rows)).mean() for model in epochs])
+        found[mode] = np.column_stack([np.exp(-before).mean(1), after])
+    return found
+
+
+def _count(models: Any) -> int:
+    return len(jax.tree.leaves(models)[0])
 
 
 def _nll(bench: Bench, params: Any, rows) -> np.ndarray:
