@@ -43,7 +43,7 @@ def nll(model, question, answer):
     prompt = speaker.tokenizer.encode(question + "\n")
     ids = [*prompt, *speaker.tokenizer.encode(answer), speaker.tokenizer.eos_id]
     logp = lm.token_log_probs(speaker.apply_fn(params, np.array([ids])), np.array([ids]))
-    return -np.mean(logp[0, len(prompt) - 1 :])
+    return -float(np.mean(logp[0, len(prompt) - 1 :]))
 
 
 def test_answers_are_scored_with_their_end(model):

@@ -1,7 +1,7 @@
 """N1, N4, N5 and S3 on mini-TOFU: every method forgets the same authors, evaluated on the way."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,11 +40,18 @@ _PUBLISHED = (
 )
 
 
-class Scores:
-    """Reports of models on one forget set, against its retrained model."""
+class Scores(NamedTuple):
+    """What models are compared with on one forget set.
 
-    def __init__(self, evaluation: Evaluation, logs: dict, retrained_logs: dict):
-        self.evaluation, self.logs, self.retrained_logs = evaluation, logs, retrained_logs
+    Attributes:
+      evaluation: the questions.
+      logs: of the original model.
+      retrained_logs: of the model that never saw the forget set.
+    """
+
+    evaluation: Evaluation
+    logs: dict
+    retrained_logs: dict
 
     def report(self, logs: dict) -> TofuReport:
         """The report of one model's logs."""

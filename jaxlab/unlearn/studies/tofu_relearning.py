@@ -9,7 +9,7 @@ import optax
 from jaxlab.runs import Claim, Run, holds, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths, answer_nll
-from jaxlab.unlearn.data import SUBSET_MODES, relearn_subset
+from jaxlab.unlearn.data import relearn_subset
 from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, retrained, take
 from jaxlab.unlearn.studies.tofu_quarter import PERCENT, Quarter
@@ -25,7 +25,7 @@ _OPTIMIZER = optax.adamw(_RATE, weight_decay=0.0)
 def measure(config, run: Run, bench: Bench, start: Any, quarter: Quarter) -> list[Claim]:
     """Attacks the models along both methods' paths, paired by how much they have forgotten."""
     control = retrained(bench, run, start, PERCENT)
-    modes = config.relearn or SUBSET_MODES
+    modes = config.relearn
 
     def attack_all() -> dict:
         found = {
