@@ -166,6 +166,11 @@ def _balance(config, judged: Scores, paths: dict, percent: float) -> Claim:
     fq, mu, _ = end["NPO+RT"]
     met = fq >= 10 * max(others) and mu >= 0.9 * before.model_utility and end["GA"][1] < 0.05
     never = judged.report(judged.retrained_logs)
+    useful = {
+        name: max((q for q, u in zip(path["fq"], path["mu"], strict=True) if u >= floor), default=0)
+        for name, path in paths.items()
+        for floor in (0.9 * before.model_utility,)
+    }
     return Claim(
         "N4",
         "NPO balances forgetting and utility better than its baselines on TOFU",
@@ -179,8 +184,9 @@ def _balance(config, judged: Scores, paths: dict, percent: float) -> Claim:
         f"{before.forget_quality:.2g} / {before.model_utility:.3f} / {before.ks_statistic:.2f}, "
         f"retrained 1 / {never.model_utility:.3f} / 0; "
         + ", ".join(f"{name} {q:.2g} / {u:.3f} / {k:.2f}" for name, (q, u, k) in end.items())
-        + ". Best FQ along the path: "
-        + ", ".join(f"{name} {path['fq'].max():.2g}" for name, path in paths.items())
+        + ". A collapsed model can have a high FQ by accident; the best FQ of checkpoints with MU >= "
+        "0.9 of the original's is: "
+        + ", ".join(f"{name} {quality:.2g}" for name, quality in useful.items())
         + ". Criterion: NPO+RT's FQ at least ten times that of every GA, IDK and DPO row, MU >= "
         "0.9 of the original's, GA's MU < 0.05.",
     )
