@@ -184,8 +184,8 @@ def _balance(config, judged: Scores, paths: dict, percent: float) -> Claim:
         f"{before.forget_quality:.2g} / {before.model_utility:.3f} / {before.ks_statistic:.2f}, "
         f"retrained 1 / {never.model_utility:.3f} / 0; "
         + ", ".join(f"{name} {q:.2g} / {u:.3f} / {k:.2f}" for name, (q, u, k) in end.items())
-        + ". A collapsed model can have a high FQ by accident; the best FQ of checkpoints with MU >= "
-        "0.9 of the original's is: "
+        + ". A collapsed model can reach a high FQ by accident; best FQ of checkpoints with MU >= "
+        "0.9 of the original's: "
         + ", ".join(f"{name} {quality:.2g}" for name, quality in useful.items())
         + ". Criterion: NPO+RT's FQ at least ten times that of every GA, IDK and DPO row, MU >= "
         "0.9 of the original's, GA's MU < 0.05.",
