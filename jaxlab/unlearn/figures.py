@@ -105,12 +105,12 @@ def markov(result: dict, name: str) -> Figure:
 
 def color_of(method: str) -> str:
     """The colour of a method's family, by a name such as `NPO+RT` or `SimNPO 4`."""
-    return _COLORS.get(re.split("[+ /]", method)[0], GREY)
+    return _COLORS.get(re.split("[+ ]", method)[0], GREY)
 
 
 def dashes(method: str) -> str:
     """Solid with a retain term, dashed without, dotted for variants."""
-    if "/" in method or method.endswith("+KL"):
+    if " halved" in method or method.endswith("+KL"):
         return ":"
     return "-" if method.endswith("+RT") else "--"
 

@@ -20,7 +20,7 @@ METHODS = {
     "NPO+RT": (UnlearnConfig("npo", "nll"), {1.0: (5e-3, 1.0), 0.0: (5e-2, 10.0)}),
     "DPO+RT": (UnlearnConfig("dpo", "nll"), {1.0: (5e-3, 0.1), 0.0: (5e-2, 5.0)}),
     # With 1 / beta in front, as the paper writes the loss; its code has 2 / beta.
-    "DPO/2+RT": (UnlearnConfig("dpo", "nll", 0.5), {1.0: (5e-3, 0.1), 0.0: (5e-2, 5.0)}),
+    "DPO halved+RT": (UnlearnConfig("dpo", "nll", 0.5), {1.0: (5e-3, 0.1), 0.0: (5e-2, 5.0)}),
 }
 BETAS = (0.01, 0.1, 0.2, 0.5, 1.0)
 _BETA_STEPSIZE = 5e-4
@@ -94,7 +94,7 @@ def _balance(config, paths: dict) -> Claim:
         detail=f"Smallest forget + retain distance along the path, mean over seeds; "
         f"{_setting(config)}. Retain distance once the forget distance is <= {_CLOSE}: "
         + "; ".join(close)
-        + ". DPO/2 carries 1 / beta, as the paper writes it, DPO 2 / beta, as the code has it. "
+        + ". Halved DPO has 1 / beta in front, as the paper writes it, DPO 2 / beta, as its code. "
         "Criterion: NPO+RT lowest of all.",
     )
 
