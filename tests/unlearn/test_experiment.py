@@ -41,6 +41,7 @@ def finished(tmp_path_factory):
         return workdir, experiment.run(TINY, run)
 
 
+@pytest.mark.slow
 def test_every_row_is_there(finished):
     workdir, claims = finished
     assert [claim.id for claim in claims] == ROWS + LEFT_OUT
@@ -53,7 +54,8 @@ def test_every_row_is_there(finished):
     assert "- original: " in (workdir / "artifacts" / "answers.md").read_text("utf-8")
 
 
-def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
+@pytest.mark.slow
+def test_a_restart_of_everything_ends_the_same(finished):
     workdir, claims = finished
     results = workdir / "results"
     kept = (results / "markov_length.npz").stat().st_mtime_ns
@@ -63,6 +65,20 @@ def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
     with Run(workdir, TINY) as run:
         assert experiment.run(TINY, run) == claims
     assert (results / "markov_length.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("name", ["divergence", "random_features"])
+def test_a_restart_computes_only_what_is_missing(name, tmp_path):
+    claims = run_with(tmp_path, experiment=name)
+    assert {claim.id for claim in claims} <= {"N1", "N2", "N3", "N7"}
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()}
+    gone = (
+        tmp_path / "results" / {"divergence": "divergence", "random_features": "beta_to_zero"}[name]
+    )
+    gone.with_suffix(".npz").unlink()
+    assert run_with(tmp_path, experiment=name) == claims
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()}
+    assert {file for file in stored if stored[file] != again[file]} == {f"{gone.name}.npz"}
 
 
 def run_with(workdir, **changes):
