@@ -257,6 +257,24 @@ def map_rows(
     )
 
 
+def map_shards(
+    fn: Callable[..., Any],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    donate_argnums: int | tuple[int, ...] = (),
+) -> Callable[..., Any]:
+    """Maps `fn` over a leading device axis, the axis name `AXIS` bound for its collectives: a pmap.
+
+    For state that `replicate` spread and rows that `shard_batch` split; `fn` sees one device's.
+    """
+    return jax.pmap(
+        fn,
+        axis_name=AXIS,
+        devices=tuple(devices) if devices else None,
+        donate_argnums=donate_argnums,
+    )
+
+
 def place_on_mesh(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Replicates every leaf over the local devices without a leading axis (sharding `P()`)."""
     return jax.device_put(tree, NamedSharding(_mesh(tuple(devices or jax.local_devices())), P()))
