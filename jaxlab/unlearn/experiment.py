@@ -136,7 +136,8 @@ PRESETS = {
         tofu_methods=("GA", "GA+RT", "NPO+RT", "SimNPO+RT"),
         tofu_snapshots=1,
         step_rounds=5,
-        epochs=5,
+        lr=2e-3,
+        epochs=8,
     ),
     "small": Config(),
     "paper": Config(

@@ -96,7 +96,7 @@ def markov(result: dict, name: str) -> Figure:
             fontsize=8,
             color="0.4",
         )
-        panel.set(xlabel="divergence on what is kept, nats", xlim=(0, 0.6))
+        panel.set(xlabel="divergence on what is kept, nats", xlim=(0, 0.6), ylim=(0, 3))
         panel.set_title(f"Forget: {title}")
     axes[0].set_ylabel("divergence on what is forgotten, nats")
     axes[1].legend()
@@ -131,7 +131,7 @@ def tofu_paths(paths: dict, retrained) -> Figure:
     left.axvline(np.log10(0.05), color=GREY, linestyle=":", linewidth=1)
     left.set(xlabel="log10 forget quality", ylabel="model utility")
     left.set_title("Forgetting against utility along the way")
-    left.legend(loc="center left", bbox_to_anchor=(2.15, 0.5))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
     right.set(xlabel="share of the epochs", ylabel="nats per token", yscale="log")
     right.set_title("NLL of the answers to forget")
     return figure
