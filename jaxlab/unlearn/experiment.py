@@ -58,12 +58,12 @@ class Config:
         tuple(PARTS), f"studies of tofu and muse that run, of {', '.join(PARTS)}"
     )
     tofu_authors: int = option(20, "TOFU authors from the beginning, and as many from the end")
-    tofu_pretraining: int = option(1600, "questions of other authors to read first")
+    tofu_pretraining: int = option(3200, "questions of other authors to read first")
     tofu_pretrain_epochs: int = option(4, "epochs of that")
     tofu_epochs: int = option(12, "epochs over the authors")
     tofu_general_rows: int = option(120, "questions of general knowledge, of each of two kinds")
     tofu_vocab: int = option(2560, "size of the tokenizer that is trained")
-    tofu_width: int = option(96, "width of the language model")
+    tofu_width: int = option(128, "width of the language model")
     tofu_layers: int = option(2, "its layers")
     tofu_length: int = option(72, "tokens of a question with its answer")
     tofu_questions: int = option(60, "questions evaluated of the forget and of the retain set")
@@ -75,14 +75,14 @@ class Config:
     retain_coeffs: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0, 5.0), "retain weights tried")
     gammas: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0), "margins tried")
     betas: tuple[float, ...] = option((0.1, 1.0, 2.5, 5.0), "temperatures of SimNPO tried")
-    half_epochs: int = option(3, "epochs where half of the authors are forgotten")
-    half_settings: int = option(1, "settings of each method there, at most 2")
+    half_epochs: int = option(4, "epochs where half of the authors are forgotten")
+    half_settings: int = option(2, "settings of each method there, at most 2")
     quarter_questions: int = option(200, "questions of the quarter that is forgotten, evaluated")
     quarter_epochs: int = option(6, "epochs there at the papers' temperatures")
     quarter_methods: tuple[str, ...] = option(
         ("NPO+RT", "SimNPO+RT", "GA+RT", "IDK+RT"), "methods there at searched settings"
     )
-    muse_epochs: int = option(8, "epochs over the documents")
+    muse_epochs: int = option(10, "epochs over the documents")
     muse_passages: int = option(60, "passages and questions evaluated")
     step_rounds: int = option(9, "timings of a step with and without a reference model")
 
@@ -93,7 +93,7 @@ class Config:
     forget_coeff: float | None = option(None, "for --model_dir: weight; None: the method's")
     retain_coeff: float | None = option(None, "for --model_dir: weight; None: the method's")
     lr: float = option(5e-4, "peak learning rate of unlearning; the papers take 1e-5 for 7B")
-    epochs: int = option(8, "epochs of unlearning")
+    epochs: int = option(10, "epochs of unlearning")
     batch_size: int = option(32, "for --model_dir: forget rows a step, over all devices")
     relearn: tuple[str, ...] = option(SUBSET_MODES, "rows that the relearning attacks train on")
     model_dir: str | None = option(None, "Hugging Face folder to unlearn (with tofu or muse)")
@@ -141,15 +141,12 @@ PRESETS = {
     ),
     "small": Config(),
     "paper": Config(
-        tofu_pretraining=3200,
-        tofu_general_rows=120,
         tofu_width=256,
         tofu_layers=4,
         tofu_questions=300,
         tofu_general=117,
         tofu_snapshots=10,
         tofu_seeds=3,
-        half_settings=2,
         quarter_methods=tuple(tofu_quarter.SEARCHED),
         max_len=500,
     ),

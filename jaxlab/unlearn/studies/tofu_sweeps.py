@@ -17,16 +17,15 @@ _REFERENCE = {"beta": 2.5, "gamma": 0.0}
 
 
 def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
-    """One run for each value, at `forget_percent`, half the epochs of the methods' study."""
+    """One run for each value, at `forget_percent`."""
     percent = config.forget_percent
     known = original(bench, run, start)
     retain, forget = bench.split(percent)
     judged = scores(bench, run, known, start, percent, config.tofu_questions)
-    epochs = max(config.epochs // 2, 1)
 
     def end_of(name: str, cfg) -> dict[str, float]:
         def one() -> dict:
-            recipe = Recipe(cfg, config.lr, epochs)
+            recipe = Recipe(cfg, config.lr, config.epochs)
             path = unlearned(bench, known, forget, retain, recipe, study_key(config, 13))
             return judged.evaluation.path_logs(path)
 
@@ -45,9 +44,7 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
             name = f"simnpo_{settings['beta']:g}_{settings['gamma']:g}"
             sweeps[field][value] = end_of(name, method_config("simnpo+rt", **settings))
     run.figure("sweeps", figures.sweeps(sweeps))
-    setting = (
-        f"Mini-TOFU, forget {percent:g}%, {epochs} epochs at {config.lr:g}, one seed, at the end"
-    )
+    setting = f"Mini-TOFU, forget {percent:g}%, {config.epochs} epochs at {config.lr:g}, one seed, at the end"
     return [_retain_weight(sweeps, setting), _margin_and_temperature(sweeps, setting)]
 
 
