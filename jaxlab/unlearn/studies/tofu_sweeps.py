@@ -44,7 +44,10 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
             name = f"simnpo_{settings['beta']:g}_{settings['gamma']:g}"
             sweeps[field][value] = end_of(name, method_config("simnpo+rt", **settings))
     run.figure("sweeps", figures.sweeps(sweeps))
-    setting = f"Mini-TOFU, forget {percent:g}%, {config.epochs} epochs at {config.lr:g}, one seed, at the end"
+    setting = (
+        f"Mini-TOFU, forget {percent:g}%, {config.epochs} epochs at {config.lr:g}, one seed, at "
+        "the end"
+    )
     return [_retain_weight(sweeps, setting), _margin_and_temperature(sweeps, setting)]
 
 
