@@ -65,7 +65,7 @@ class Config:
     tofu_vocab: int = option(2560, "size of the tokenizer that is trained")
     tofu_width: int = option(128, "width of the language model")
     tofu_layers: int = option(2, "its layers")
-    tofu_length: int = option(72, "tokens of a question with its answer")
+    tofu_length: int = option(80, "tokens of a question with its answer")
     tofu_questions: int = option(60, "questions evaluated of the forget and of the retain set")
     tofu_general: int = option(24, "general questions evaluated, of each kind")
     tofu_answer_tokens: int = option(40, "longest greedy answer, tokens")
