@@ -257,6 +257,30 @@ def map_rows(
     )
 
 
+def on_each_device(
+    fn: Callable[..., Any], *, devices: Sequence[jax.Device] | None = None
+) -> Callable[..., Any]:
+    """Runs `fn` on every device with the same arguments, the axis `AXIS` bound: a pmap.
+
+    For a whole training loop in which each device takes its own rows, by `jax.lax.axis_index(AXIS)`,
+    of data that all hold. What `fn` returns must be the same on all devices; one copy is returned.
+    """
+    devices = tuple(devices or jax.local_devices())
+    mapped = jax.pmap(
+        lambda _, *args: fn(*args),
+        axis_name=AXIS,
+        in_axes=0,
+        out_axes=None,
+        devices=devices,
+    )
+    places = jnp.arange(len(devices))
+
+    def run(*args: Any) -> Any:
+        return mapped(places, *args)
+
+    return run
+
+
 def place_on_mesh(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Replicates every leaf over the local devices without a leading axis (sharding `P()`)."""
     return jax.device_put(tree, NamedSharding(_mesh(tuple(devices or jax.local_devices())), P()))

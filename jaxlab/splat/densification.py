@@ -48,9 +48,7 @@ def densify_and_prune(key: jax.Array, state: FitState, config: FitConfig) -> Fit
     alive = alive.at[target].set(True, mode="drop")
     fresh = jnp.zeros(slots, bool).at[target].set(True, mode="drop")
     splits = given & (largest[growers] > config.grow_scale * config.extent)
-    halves = jnp.concatenate(
-        [jnp.where(splits, source, slots), jnp.where(splits, target, slots)]
-    )
+    halves = jnp.concatenate([jnp.where(splits, source, slots), jnp.where(splits, target, slots)])
     split = jnp.zeros(slots, bool).at[halves].set(True, mode="drop")
     noise = jnp.exp(cloned.log_scales) * jax.random.normal(key, (slots, 3), cloud.means.dtype)
     moved = jnp.einsum("nij,nj->ni", quat_to_rotmat(cloned.quats), noise)

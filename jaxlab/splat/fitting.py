@@ -61,9 +61,7 @@ def fit(
       UserWarning: a view shows more Gaussians in a tile than `tile_capacity`.
     """
     images = check_views(images, cameras)
-    state = init_fit_state(
-        *init_cloud(points, colors, config.capacity, sh_degree=config.sh_degree)
-    )
+    state = init_fit_state(*init_cloud(points, colors, config.capacity, sh_degree=config.sh_degree))
     state, losses = run_fit(key, images, cameras, state, config)
     return finish_fit(state, losses, images, cameras, config)
 
@@ -145,9 +143,7 @@ def _adapt(key: jax.Array, state: FitState, config: FitConfig) -> FitState:
     if config.densify_every:
         due = done % config.densify_every == 0
         due &= (done >= config.densify_from) & (done <= config.densify_until)
-        state = jax.lax.cond(
-            due, lambda s: densify_and_prune(key, s, config), lambda s: s, state
-        )
+        state = jax.lax.cond(due, lambda s: densify_and_prune(key, s, config), lambda s: s, state)
     if config.reset_every:
         # A reset at the very end would leave a faint cloud.
         due = (done % config.reset_every == 0) & (done < config.num_steps)
@@ -185,9 +181,7 @@ def fit_step(
     direction, adam = _ADAM.update(gradient, adam)
     rates = _learning_rates(state.step, config)
     cloud = jax.tree.map(lambda x, d, rate: x - rate * d, state.cloud, direction, rates)
-    speed = jnp.linalg.norm(
-        screen * jnp.array([width / 2, height / 2], screen.dtype), axis=-1
-    )
+    speed = jnp.linalg.norm(screen * jnp.array([width / 2, height / 2], screen.dtype), axis=-1)
     return (
         FitState(
             cloud,

@@ -54,9 +54,7 @@ def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
     return -10 * jnp.log10(jnp.maximum(jnp.mean((a - b) ** 2), _MIN_MSE))
 
 
-def photometric_loss(
-    pred: jax.Array, target: jax.Array, *, lambda_dssim: float = 0.2
-) -> jax.Array:
+def photometric_loss(pred: jax.Array, target: jax.Array, *, lambda_dssim: float = 0.2) -> jax.Array:
     """`(1 - lambda) mean |pred - target| + lambda (1 - SSIM)`.
 
     Args:

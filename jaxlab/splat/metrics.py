@@ -22,9 +22,7 @@ class ClsMetrics(NamedTuple):
     mean_prob: jax.Array
 
 
-def classification_metrics(
-    logits: jax.Array, labels: jax.Array, num_classes: int
-) -> ClsMetrics:
+def classification_metrics(logits: jax.Array, labels: jax.Array, num_classes: int) -> ClsMetrics:
     """Metrics of `logits` `[M, C]` against `labels` `[M]`.
 
     Raises:

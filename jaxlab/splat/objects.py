@@ -203,13 +203,13 @@ def sample_surface(key: jax.Array, obj: ObjectSpec, num_points: int) -> jax.Arra
     candidates = []
     if num_plates:
         plate = jnp.minimum(piece, num_plates - 1)
-        candidates.append(
-            obj.plate_center[plate] + a * obj.plate_u[plate] + b * obj.plate_v[plate]
-        )
+        candidates.append(obj.plate_center[plate] + a * obj.plate_u[plate] + b * obj.plate_v[plate])
     if obj.wire_a.shape[0]:
         wire = jnp.maximum(piece - num_plates, 0)
         axis = spans[wire] / lengths[wire][:, None]
-        spare = jnp.where(jnp.abs(axis[:, :1]) < 0.9, jnp.array([1.0, 0, 0]), jnp.array([0, 1.0, 0]))
+        spare = jnp.where(
+            jnp.abs(axis[:, :1]) < 0.9, jnp.array([1.0, 0, 0]), jnp.array([0, 1.0, 0])
+        )
         first = jnp.cross(axis, spare)
         first = first / jnp.linalg.norm(first, axis=-1, keepdims=True)
         around = jnp.cos(angle) * first + jnp.sin(angle) * jnp.cross(axis, first)

@@ -79,7 +79,9 @@ def _read_header(file, path: Path) -> tuple[str, list[_Element]]:
                 order = kind
             case ["element", name, count] if count.isdigit():
                 elements.append(_Element(name, int(count), []))
-            case ["property", "list", counts, kind, name] if elements and {counts, kind} <= {*_TYPES}:
+            case ["property", "list", counts, kind, name] if elements and {counts, kind} <= {
+                *_TYPES
+            }:
                 elements[-1].properties.append((name, kind, counts))
             case ["property", kind, name] if elements and kind in _TYPES:
                 elements[-1].properties.append((name, kind, None))
@@ -103,7 +105,9 @@ def _read_element(file, element: _Element, order: str, path: Path) -> np.ndarray
     if lists:
         _skip_lists(file, element, _ORDERS[order], path)
         return None
-    dtype = np.dtype([(name, _ORDERS[order] + _TYPES[kind]) for name, kind, _ in element.properties])
+    dtype = np.dtype(
+        [(name, _ORDERS[order] + _TYPES[kind]) for name, kind, _ in element.properties]
+    )
     expected = element.count * dtype.itemsize
     found = file.read(expected)
     _check_length(path, element, expected, len(found), "bytes")

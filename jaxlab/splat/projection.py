@@ -77,9 +77,7 @@ def project_gaussians(
     det = jnp.maximum(det, _MIN_DET)
     conics = jnp.stack([(c + eps2d) / det, -b / det, (a + eps2d) / det], -1)
     means2d = jnp.stack([fx * x / z + cx, fy * y / z + cy], -1)
-    return Projection(
-        means2d, seen + eps2d * jnp.eye(2, dtype=seen.dtype), conics, depths, valid
-    )
+    return Projection(means2d, seen + eps2d * jnp.eye(2, dtype=seen.dtype), conics, depths, valid)
 
 
 def _clip_to_view(slope: jax.Array, focal: jax.Array, centre: jax.Array, size: int) -> jax.Array:

@@ -71,9 +71,7 @@ def _rays(camera: Camera, width: int, height: int, supersample: int):
     columns = (jnp.arange(width * supersample) + 0.5) / supersample
     y, x = jnp.meshgrid(rows, columns, indexing="ij")
     K, turn = camera.K, camera.viewmat[:3, :3]
-    through = jnp.stack(
-        [(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], jnp.ones_like(x)], -1
-    )
+    through = jnp.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], jnp.ones_like(x)], -1)
     return -turn.T @ camera.viewmat[:3, 3], normalize(through.reshape(-1, 3) @ turn)
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxlab.splat.compositing import blend_tiles, composite, layer_alphas
 from jaxlab.splat.geometry import covariance
-from jaxlab.splat.harmonics import eval_sh, sh_degree as degree_of
+from jaxlab.splat.harmonics import eval_sh
+from jaxlab.splat.harmonics import sh_degree as degree_of
 from jaxlab.splat.projection import project_gaussians
 from jaxlab.splat.tiles import list_tiles, tile_extent
 from jaxlab.splat.types import Camera, GaussianCloud

@@ -10,9 +10,7 @@ from jaxlab.splat.ply import check_cloud
 from jaxlab.splat.types import GaussianCloud
 
 MIN_OPACITY = 1e-6
-_RECORD = np.dtype(
-    [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)]
-)
+_RECORD = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 _MIN_SCALE = np.finfo(np.float32).tiny
 
 

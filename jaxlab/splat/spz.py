@@ -13,9 +13,7 @@ from jaxlab.splat.types import GaussianCloud
 
 _MAGIC = 0x5053474E
 _MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
-_HEADER = np.dtype(
-    [("magic", "<u4"), ("version", "<u4"), ("count", "<u4"), ("rest", "u1", 4)]
-)
+_HEADER = np.dtype([("magic", "<u4"), ("version", "<u4"), ("count", "<u4"), ("rest", "u1", 4)])
 _COLOR_SCALE = 0.15
 _MAX_DEGREE = 3
 

@@ -126,26 +126,21 @@ class DeLA(nn.Module):
                     branch += 1
             self._regress(x, positions, near, stage, train)
         x = nn.gelu(nn.Dense(self.final)(Norm(self.axis_name)(x, train)))
-        return Head(
-            self.head, self.num_classes, self.dropout, self.axis_name, activation=nn.gelu
-        )(max_pool(x, 1), train)
+        return Head(self.head, self.num_classes, self.dropout, self.axis_name, activation=nn.gelu)(
+            max_pool(x, 1), train
+        )
 
     def _regress(self, x, positions, near, stage: int, train: bool) -> None:
-        """Sows the squared error of a random neighbour's relative position.
-
-        Its network is a parameter in any case; it is run in training alone.
-        """
+        """Sows the squared error of a random neighbour's relative position."""
         network = nn.Sequential([nn.Dense(32), nn.gelu, nn.Dense(3)], name=f"regressor_{stage}")
-        if not train and not self.is_initializing():
-            return
-        rows = x.shape[0]
-        chosen = near[:, :, 0]
-        if not self.is_initializing():
-            keys = row_keys(self, rows)
+        if self.is_initializing():
+            network(x)
+        elif train and self.is_mutable_collection("regularizers"):
+            keys = row_keys(self, x.shape[0])
             pick = jax.vmap(lambda k: jax.random.randint(k, near.shape[1:2], 0, near.shape[2]))(
                 keys
             )
             chosen = jnp.take_along_axis(near, pick[..., None], 2)[..., 0]
-        target = (take(positions, chosen) - positions) * _TARGET_SCALES[stage]
-        error = jnp.mean((network(take(x, chosen) - x) - target) ** 2)
-        self.sow("regularizers", "relative_position", error)
+            target = (take(positions, chosen) - positions) * _TARGET_SCALES[stage]
+            error = jnp.mean((network(take(x, chosen) - x) - target) ** 2)
+            self.sow("regularizers", "relative_position", error)

@@ -72,9 +72,7 @@ class PointMLP(nn.Module):
     def __call__(self, positions: jax.Array, features: jax.Array, train: bool = False) -> jax.Array:
         """Scores `[B, num_classes]` of positions `[B, N, 3]` and features `[B, N, C]`."""
         x = MLP((self.embedding,), self.axis_name, bias=False)(features, train)
-        for index, (expansion, blocks) in enumerate(
-            zip(self.expansions, self.blocks, strict=True)
-        ):
+        for index, (expansion, blocks) in enumerate(zip(self.expansions, self.blocks, strict=True)):
             count = max(positions.shape[1] // 2, 1)
             if index == 0:
                 centers, middle = in_farthest_order(positions, x, count)
@@ -82,9 +80,7 @@ class PointMLP(nn.Module):
                 centers, middle = positions[:, :count], x[:, :count]
             near = neighbor_indices(centers, positions, self.neighbors)
             group = GeometricAffine()(take(x, near), middle)
-            group = jnp.concatenate(
-                [group, jnp.broadcast_to(middle[:, :, None], group.shape)], -1
-            )
+            group = jnp.concatenate([group, jnp.broadcast_to(middle[:, :, None], group.shape)], -1)
             group = MLP((x.shape[-1] * expansion,), self.axis_name, bias=False)(group, train)
             for _ in range(blocks):
                 group = ResidualBlock(self.bottleneck, self.axis_name)(group, train)

@@ -86,11 +86,11 @@ class PTv3(nn.Module):
             if stage > 0:
                 positions, x = self._pool(positions, x, self.widths[stage])
             near = neighbor_indices(positions, positions, self.neighbors)
-            orders = [_order_of(positions, order) for order in _ORDERS[: max(depth, 2)]]
-            for _ in range(depth):
-                block = Block(self.heads[stage], self.patch)
-                x = block(x, near, orders[used % len(orders)])
-                used += 1
+            turns = [(used + index) % len(_ORDERS) for index in range(depth)]
+            orders = {turn: _order_of(positions, _ORDERS[turn]) for turn in set(turns)}
+            for turn in turns:
+                x = Block(self.heads[stage], self.patch)(x, near, orders[turn])
+            used += depth
         x = nn.LayerNorm()(x).mean(1)
         return Head(
             self.head,
