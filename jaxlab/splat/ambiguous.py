@@ -74,7 +74,9 @@ def _object(key: jax.Array, label: jax.Array, num_points: int, shapes, surfaces)
     size_key, point_key, noise_key, turn_key, cover_key = jax.random.split(key, 5)
     sizes = jax.random.uniform(size_key, (3,), minval=0.7, maxval=1.3)
     points, normals, along = jax.lax.switch(
-        label // len(surfaces), [_POINTS[shape] for shape in shapes], point_key, num_points
+        label // len(surfaces),
+        [functools.partial(_POINTS[shape], count=num_points) for shape in shapes],
+        point_key,
     )
     # A stretched surface: tangents go with it, normals against it.
     points, along = points * sizes, along * sizes
@@ -83,7 +85,9 @@ def _object(key: jax.Array, label: jax.Array, num_points: int, shapes, surfaces)
     second = jnp.cross(normals, first)
     points += _NOISE * jax.random.normal(noise_key, points.shape)
     log_scales, angle, opacity = jax.lax.switch(
-        label % len(surfaces), [_COVERS[name] for name in surfaces], cover_key, num_points
+        label % len(surfaces),
+        [functools.partial(_COVERS[name], count=num_points) for name in surfaces],
+        cover_key,
     )
     c, s = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
     frames = jnp.stack([c * first + s * second, c * second - s * first, normals], -1)

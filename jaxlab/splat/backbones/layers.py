@@ -163,5 +163,6 @@ class Head(nn.Module):
             x = self.activation(x)
             if index >= len(self.widths) - self.dropped:
                 x = Dropout(self.dropout, self.axis_name)(x, train)
-        self.sow("features", "global", x)
+        if not self.is_initializing():
+            self.sow("features", "global", x)
         return nn.Dense(self.num_classes)(x)

@@ -58,8 +58,9 @@ class PointNet(nn.Module):
         x = MLP(self.widths[:1], self.axis_name)(x, train)
         if self.transform:
             turn = TNet(self.widths[0], *self.transform, self.axis_name)(x, train)
-            gap = jnp.eye(self.widths[0]) - turn @ jnp.swapaxes(turn, 1, 2)
-            self.sow("regularizers", "orthogonality", jnp.mean(_frobenius(gap)))
+            if not self.is_initializing():
+                gap = jnp.eye(self.widths[0]) - turn @ jnp.swapaxes(turn, 1, 2)
+                self.sow("regularizers", "orthogonality", jnp.mean(_frobenius(gap)))
             x = x @ turn
         x = MLP(self.widths[1:], self.axis_name, last_activation=False)(x, train)
         return Head(self.head, self.num_classes, self.dropout, self.axis_name, dropped=1)(
