@@ -71,28 +71,30 @@ def _objects(key, labels, num_points: int, shapes: tuple[str, ...], surfaces: tu
 
 
 def _object(key: jax.Array, label: jax.Array, num_points: int, shapes, surfaces) -> GaussianCloud:
-    size_key, point_key, noise_key, turn_key, cover_key = jax.random.split(key, 5)
-    sizes = jax.random.uniform(size_key, (3,), minval=0.7, maxval=1.3)
+    # Few and large draws: each one is a program of its own to the compiler.
+    size_key, uniform_key, normal_key = jax.random.split(key, 3)
+    *sizes, angle = jax.random.uniform(size_key, (4,))
+    uniform = jax.random.uniform(uniform_key, (13, num_points))
+    normal = jax.random.normal(normal_key, (6, num_points))
+    sizes = 0.7 + 0.6 * jnp.stack(sizes)
     points, normals, along = jax.lax.switch(
-        label // len(surfaces),
-        [functools.partial(_POINTS[shape], count=num_points) for shape in shapes],
-        point_key,
+        label // len(surfaces), [_POINTS[shape] for shape in shapes], *uniform[:3]
     )
     # A stretched surface: tangents go with it, normals against it.
     points, along = points * sizes, along * sizes
     normals = normalize(normals / sizes)
     first = normalize(along - jnp.sum(along * normals, -1, keepdims=True) * normals)
     second = jnp.cross(normals, first)
-    points += _NOISE * jax.random.normal(noise_key, points.shape)
-    log_scales, angle, opacity = jax.lax.switch(
-        label % len(surfaces),
-        [functools.partial(_COVERS[name], count=num_points) for name in surfaces],
-        cover_key,
+    points += _NOISE * normal[:3].T
+    log_scales, turned = jax.lax.switch(
+        label % len(surfaces), [_COVERS[name] for name in surfaces], uniform[3], normal[3:]
     )
-    c, s = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
+    c, s = jnp.cos(turned)[:, None], jnp.sin(turned)[:, None]
     frames = jnp.stack([c * first + s * second, c * second - s * first, normals], -1)
-    turn = rotation_about_z(jax.random.uniform(turn_key, maxval=2 * math.pi))
-    opacity = jnp.clip(opacity, 1e-3, 1 - 1e-3)
+    # Beta(k, 10 - k) is the law of the k-th smallest of nine uniform numbers.
+    place = jnp.array([_PLACES[name] for name in surfaces])[label % len(surfaces)]
+    opacity = jnp.clip(jnp.sort(uniform[4:], 0)[place - 1], 1e-3, 1 - 1e-3)
+    turn = rotation_about_z(2 * math.pi * angle)
     cloud = GaussianCloud(
         points @ turn.T,
         log_scales,
@@ -103,75 +105,54 @@ def _object(key: jax.Array, label: jax.Array, num_points: int, shapes, surfaces)
     return normalize_cloud(cloud)
 
 
-def _box(key: jax.Array, count: int):
-    """Points `[n, 3]`, normals and tangents on the cube `[-1, 1]^3`."""
-    face_key, place_key = jax.random.split(key)
-    face = jax.random.randint(face_key, (count,), 0, 6)
+def _box(which: jax.Array, a: jax.Array, b: jax.Array):
+    """Points `[n, 3]`, normals and tangents on the cube `[-1, 1]^3`, from uniform numbers."""
+    face = jnp.minimum((6 * which).astype(jnp.int32), 5)
     axis = jax.nn.one_hot(face // 2, 3)
-    normals = axis * jnp.where(face % 2 == 0, 1, -1)[:, None]
-    points = jax.random.uniform(place_key, (count, 3), minval=-1.0)
-    return jnp.where(axis > 0, normals, points), normals, jnp.roll(axis, 1, -1)
+    normals = axis * jnp.where(face % 2 == 0, 1.0, -1.0)[:, None]
+    along, across = jnp.roll(axis, 1, -1), jnp.roll(axis, 2, -1)
+    points = normals + (2 * a - 1)[:, None] * along + (2 * b - 1)[:, None] * across
+    return points, normals, along
 
 
-def _cylinder(key: jax.Array, count: int):
+def _cylinder(which: jax.Array, a: jax.Array, b: jax.Array):
     """The unit cylinder with its two lids, `|z| <= 1`."""
-    part_key, angle_key, height_key = jax.random.split(key, 3)
-    part = jax.random.uniform(part_key, (count, 1))
-    angle = jax.random.uniform(angle_key, (count,), maxval=2 * math.pi)
-    height = jax.random.uniform(height_key, (count, 1), minval=-1.0)
-    zero = jnp.zeros(count)
+    angle = 2 * math.pi * a
+    zero = jnp.zeros_like(a)
     outward = jnp.stack([jnp.cos(angle), jnp.sin(angle), zero], -1)
     around = jnp.stack([-jnp.sin(angle), jnp.cos(angle), zero], -1)
     up = jnp.array([0.0, 0, 1])
-    lid = part < 1 / 3  # their share of the area
-    side = jnp.where(part < 1 / 6, 1.0, -1.0) * up
-    points = jnp.where(lid, jnp.sqrt(0.5 * (1 + height)) * outward + side, outward + height * up)
+    lid = (which < 1 / 3)[:, None]  # their share of the area
+    side = jnp.where(which < 1 / 6, 1.0, -1.0)[:, None] * up
+    mantle = outward + (2 * b - 1)[:, None] * up
+    points = jnp.where(lid, jnp.sqrt(b)[:, None] * outward + side, mantle)
     return points, jnp.where(lid, side, outward), around
 
 
-def _sphere(key: jax.Array, count: int):
+def _sphere(_: jax.Array, a: jax.Array, b: jax.Array):
     """The unit sphere, with tangents along the parallels."""
-    points = normalize(jax.random.normal(key, (count, 3)))
-    around = jnp.stack([-points[:, 1], points[:, 0], jnp.zeros(count)], -1)
+    angle, height = 2 * math.pi * a, 2 * b - 1
+    radius = jnp.sqrt(1 - height**2)
+    points = jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle), height], -1)
+    around = jnp.stack([-jnp.sin(angle), jnp.cos(angle), jnp.zeros_like(a)], -1)
     return points, points, around
 
 
-def _lognormal(key: jax.Array, count: int, mean: float, deviation: float) -> jax.Array:
-    """Logarithms of log-normal lengths."""
-    return mean + deviation * jax.random.normal(key, (count,))
+def _plate(uniform: jax.Array, normal: jax.Array):
+    """Log scales `[n, 3]` and the angle of the first axis in the tangent plane."""
+    long = math.log(0.10) + 0.3 * normal[0]
+    wide = long - 0.2 + 0.2 * normal[1]
+    thin = math.log(0.02) + 0.3 * normal[2]
+    return jnp.stack([long, wide, thin], -1), math.pi * uniform
 
 
-def _opacity(key: jax.Array, count: int, place: int) -> jax.Array:
-    """`Beta(place, 10 - place)`: the `place`-th smallest of nine uniform numbers."""
-    return jnp.sort(jax.random.uniform(key, (count, 9)), -1)[:, place - 1]
-
-
-def _plate(key: jax.Array, count: int, place: int):
-    """Log scales `[n, 3]`, angle of the first axis in the tangent plane, opacity."""
-    keys = jax.random.split(key, 5)
-    long = _lognormal(keys[0], count, math.log(0.10), 0.3)
-    wide = long + _lognormal(keys[1], count, -0.2, 0.2)
-    thin = _lognormal(keys[2], count, math.log(0.02), 0.3)
-    angle = jax.random.uniform(keys[3], (count,), maxval=math.pi)
-    return jnp.stack([long, wide, thin], -1), angle, _opacity(keys[4], count, place)
-
-
-def _flat(key: jax.Array, count: int):
-    return _plate(key, count, 8)
-
-
-def _glass(key: jax.Array, count: int):
-    return _plate(key, count, 2)
-
-
-def _wire(key: jax.Array, count: int):
-    keys = jax.random.split(key, 5)
-    long = _lognormal(keys[0], count, math.log(0.12), 0.3)
-    radius = _lognormal(keys[1], count, math.log(0.02), 0.3)
-    other = radius + _lognormal(keys[2], count, 0.0, 0.2)
-    angle = 0.5 * math.pi * jax.random.randint(keys[3], (count,), 0, 2)
-    return jnp.stack([long, radius, other], -1), angle, _opacity(keys[4], count, 8)
+def _wire(uniform: jax.Array, normal: jax.Array):
+    long = math.log(0.12) + 0.3 * normal[0]
+    radius = math.log(0.02) + 0.3 * normal[1]
+    angle = jnp.where(uniform < 0.5, 0.0, math.pi / 2)
+    return jnp.stack([long, radius, radius + 0.2 * normal[2]], -1), angle
 
 
 _POINTS = {"box": _box, "cylinder": _cylinder, "sphere": _sphere}
-_COVERS = {"flat": _flat, "wire": _wire, "glass": _glass}
+_COVERS = {"flat": _plate, "wire": _wire, "glass": _plate}
+_PLACES = {"flat": 8, "wire": 8, "glass": 2}

@@ -14,7 +14,7 @@ from jaxlab import parallel
 from jaxlab.splat.augmentation import augment_cloud
 from jaxlab.splat.backbones import make_classifier
 from jaxlab.splat.classifier_step import TrainState, init_train_state, make_train_step
-from jaxlab.splat.features import build_features, ordered_letters
+from jaxlab.splat.features import FEATURES, build_features, ordered_letters
 from jaxlab.splat.metrics import ClsMetrics, classification_metrics
 from jaxlab.splat.types import CloudDataset, GaussianCloud
 
@@ -132,6 +132,7 @@ def train_classifier(
     test: CloudDataset,
     config: ClsConfig,
     *,
+    hidden: str = "",
     devices: Sequence[jax.Device] | None = None,
     chunk_steps: int | None = None,
     progress: Progress | None = None,
@@ -147,14 +148,16 @@ def train_classifier(
       key: of parameters, batches, augmentation and dropout.
       train, test: with the same classes; clouds should be normalised (`normalize_cloud`).
       config: static.
+      hidden: letters of features that the network sees as zeros: an ablation with one network, and
+        one compiled program, for all sets.
       devices: over which a batch is split; the first local one by default.
       chunk_steps: steps between calls of `on_chunk`; all by default.
       progress: to go on from.
       on_chunk: called with the progress after each chunk, to save it.
 
     Raises:
-      ValueError: other classes in the test set, an empty set, or a batch that devices do not
-        divide.
+      ValueError: other classes in the test set, an empty set, a batch that devices do not divide,
+        or hidden letters that are not in the feature set.
     """
     num_classes = len(train.class_names)
     if tuple(test.class_names) != tuple(train.class_names):
@@ -162,13 +165,14 @@ def train_classifier(
     rows = len(train.labels)
     if not rows or not len(test.labels):
         raise ValueError(f"training and test set must hold objects, got {rows}, {len(test.labels)}")
-    ordered_letters(config.feature_set)
+    if set(hidden) - set(ordered_letters(config.feature_set)):
+        raise ValueError(f"hidden {hidden!r} must be letters of {config.feature_set!r}")
     devices = tuple(devices or jax.local_devices()[:1])
     batch = min(config.batch_size, rows)
     if batch % len(devices):
         raise ValueError(f"batch of {batch} objects cannot be split over {len(devices)} devices")
     cloud, labels = jax.tree.map(jnp.asarray, (train.cloud, train.labels))
-    mean, std = _channel_statistics(cloud, config)
+    mean, std = _channel_statistics(cloud, config, hidden)
     init_key, step_key = jax.random.split(key)
     if progress is None:
         sample = jax.tree.map(lambda x: x[:2], cloud)
@@ -206,13 +210,22 @@ def _model(config: ClsConfig, num_classes: int, axis_name: str | None = None):
     )
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _channel_statistics(cloud: GaussianCloud, config: ClsConfig) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames=("config", "hidden"))
+def _channel_statistics(
+    cloud: GaussianCloud, config: ClsConfig, hidden: str
+) -> tuple[jax.Array, jax.Array]:
     features = build_features(cloud, config.feature_set)
     mean, std = features.mean((0, 1)), features.std((0, 1))
-    if not config.standardize:
-        return jnp.zeros_like(mean), jnp.ones_like(std)
-    return mean, jnp.where(std > _MIN_STD, std, 1)  # a constant channel stays one
+    if config.standardize:
+        std = jnp.where(std > _MIN_STD, std, 1)  # a constant channel stays one
+    else:
+        mean, std = jnp.zeros_like(mean), jnp.ones_like(std)
+    shown = [
+        letter not in hidden
+        for letter in ordered_letters(config.feature_set)
+        for _ in range(FEATURES[letter])
+    ]
+    return mean, jnp.where(jnp.array(shown), std, jnp.inf)  # what is divided by it becomes zero
 
 
 @functools.cache
