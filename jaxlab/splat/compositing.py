@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 STOP = 1e-4  # a pixel ends before its transmittance falls to this
 MAX_ALPHA = 0.99
@@ -147,28 +148,44 @@ def _blend_backward(tile_size, saved, cotangent):
         by_alpha = through * by_weight - behind / (1 - alpha)
         behind = behind + weight * by_weight
         by_raw = jnp.where(shown & (raw < MAX_ALPHA), by_alpha, 0)
-        by_exponent = -by_raw * raw
-        a, b, c = (layer[:, n, None] for n in (_A, _B, _C))
-        by_layer = [
-            -by_exponent * (a * dx + b * dy),
-            -by_exponent * (b * dx + c * dy),
-            0.5 * by_exponent * dx * dx,
-            by_exponent * dx * dy,
-            0.5 * by_exponent * dy * dy,
-            by_raw * falloff,
-        ]
-        sums = [x.sum(-1)[:, None] for x in by_layer]
-        by_values = (cotangent[:, :-1] * weight[:, None]).sum(-1)
+        by_layer = _sum_over_pixels(-by_raw * raw, layer, corners, tile_size)
+        by_values = jnp.einsum("tcp,tp->tc", cotangent[:, :-1], weight)
         return (
             index - 1,
             through,
             behind,
-            gradient.at[index].set(jnp.concatenate([*sums, by_values], 1)),
+            gradient.at[index].set(jnp.concatenate([by_layer, by_values], 1)),
         )
 
     start = walked - 1, through, jnp.zeros_like(through), jnp.zeros_like(layers)
     gradient = jax.lax.while_loop(lambda carry: carry[0] >= 0, step, start)[-1]
     return gradient, jnp.zeros_like(corners), None
+
+
+def _sum_over_pixels(by_exponent, layer, corners, tile_size):
+    """Derivatives `[tiles, 6]` by centre, conic and opacity, of `by_exponent` `[tiles, P]`.
+
+    They are polynomials of degree 2 in a pixel's place, so one product with the six moments of the
+    tile's pixels does all sums; the opacity's is the zeroth, since `d raw / d o = raw / o`.
+    """
+    rows, columns = (x.ravel() + 0.5 for x in np.mgrid[:tile_size, :tile_size])
+    ones = np.ones_like(rows)
+    moments = [ones, columns, rows, columns**2, columns * rows, rows**2]
+    m, mx, my, mxx, mxy, myy = (by_exponent @ jnp.asarray(np.stack(moments, 1), layer.dtype)).T
+    x, y, a, b, c, opacity = layer[:, : _OPACITY + 1].T
+    x, y = corners[:, 0] - x, corners[:, 1] - y
+    by_dx, by_dy = x * m + mx, y * m + my
+    return jnp.stack(
+        [
+            -(a * by_dx + b * by_dy),
+            -(b * by_dx + c * by_dy),
+            0.5 * (x * (by_dx + mx) + mxx),
+            x * by_dy + y * mx + mxy,
+            0.5 * (y * (by_dy + my) + myy),
+            jnp.where(opacity > 0, -m / jnp.where(opacity > 0, opacity, 1), 0),
+        ],
+        1,
+    )
 
 
 blend_tiles.defvjp(_blend_forward, _blend_backward)
