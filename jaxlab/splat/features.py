@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlab.splat.harmonics import C0
 from jaxlab.splat.neighbors import farthest_point_sample
@@ -65,12 +66,16 @@ def normalize_cloud(cloud: GaussianCloud) -> GaussianCloud:
 
     Args:
       cloud: one cloud or a batch of them. One without extent is only centred.
+
+    Returns:
+      The same kind of arrays: NumPy stays NumPy, so that a folder of clouds of all sizes is read
+      without a program for each.
     """
-    cloud = jax.tree.map(jnp.asarray, cloud)
+    xp = jnp if isinstance(cloud.means, jax.Array) else np
     means = cloud.means - cloud.means.mean(-2, keepdims=True)
-    square = jnp.max(jnp.sum(means**2, -1), -1)[..., None, None]
-    radius = jnp.sqrt(jnp.where(square > 0, square, 1))
-    return cloud._replace(means=means / radius, log_scales=cloud.log_scales - jnp.log(radius))
+    square = xp.max(xp.sum(means**2, -1), -1)[..., None, None]
+    radius = xp.sqrt(xp.where(square > 0, square, 1))
+    return cloud._replace(means=means / radius, log_scales=cloud.log_scales - xp.log(radius))
 
 
 def subsample_cloud(

@@ -1,12 +1,15 @@
 """Any splat file by its extension, and folders of them as a labelled data set."""
 
+import functools
 import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.splat.features import normalize_cloud, subsample_cloud
+from jaxlab.splat.features import METHODS, normalize_cloud
+from jaxlab.splat.neighbors import farthest_point_sample
 from jaxlab.splat.ply import read_ply
 from jaxlab.splat.splat_file import read_splat
 from jaxlab.splat.spz import read_spz
@@ -59,6 +62,8 @@ def load_cloud_folder(
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if num_points < 1:
         raise ValueError(f"num_points must be >= 1, got {num_points}")
     folders = sorted(
@@ -72,25 +77,43 @@ def load_cloud_folder(
         if not paths:
             raise ValueError(f"class folder {folder} has no file with {', '.join(_READERS)}")
         for path in paths:
-            key = jax.random.fold_in(jax.random.key(seed), len(clouds))
-            clouds.append(_prepare(key, path, num_points, method, min_opacity))
+            rng = np.random.default_rng((seed, len(clouds)))
+            clouds.append(_prepare(rng, path, num_points, method, min_opacity))
             labels.append(label)
     cloud = GaussianCloud(*(np.stack(leaves) for leaves in zip(*clouds, strict=True)))
     return CloudDataset(cloud, np.array(labels, np.int32), tuple(f.name for f in folders))
 
 
 def _prepare(
-    key: jax.Array, path: Path, num_points: int, method: str, min_opacity: float
+    rng: np.random.Generator, path: Path, num_points: int, method: str, min_opacity: float
 ) -> GaussianCloud:
     cloud = load_cloud(path)
     opacity = 1 / (1 + np.exp(-cloud.opacity_logits.astype(np.float64)))
     kept = np.flatnonzero(opacity >= min_opacity)
     if not len(kept):
         raise ValueError(f"{path} has no Gaussian with an opacity of {min_opacity} or more")
-    cloud = GaussianCloud(*(np.asarray(leaf)[kept] for leaf in cloud))
-    cloud = jax.device_get(normalize_cloud(cloud._replace(sh=cloud.sh[:, :1])))
-    if len(kept) < num_points:
-        again = np.asarray(jax.random.randint(key, (num_points - len(kept),), 0, len(kept)))
-        rows = np.concatenate([np.arange(len(kept)), again])
-        return GaussianCloud(*(leaf[rows] for leaf in cloud))
-    return jax.device_get(subsample_cloud(key, cloud, num_points, method=method))
+    cloud = GaussianCloud(*(leaf[kept] for leaf in cloud))
+    cloud = normalize_cloud(cloud._replace(sh=cloud.sh[:, :1]))
+    count = len(kept)
+    if count < num_points:
+        rows = np.concatenate([np.arange(count), rng.integers(0, count, num_points - count)])
+    elif method == "fps":
+        rows = _farthest(cloud.means, num_points)
+    else:
+        rows = rng.choice(count, num_points, replace=False)
+    return GaussianCloud(*(leaf[rows] for leaf in cloud))
+
+
+def _farthest(means: np.ndarray, num_points: int) -> np.ndarray:
+    """Farthest points, padded to a power of two so that clouds of all sizes share few programs."""
+    count = len(means)
+    room = 1 << (count - 1).bit_length()
+    padded = np.pad(means, ((0, room - count), (0, 0)))
+    return np.asarray(_farthest_of_first(padded, count, num_points))
+
+
+@functools.partial(jax.jit, static_argnames="num_points")
+def _farthest_of_first(points: jax.Array, count: jax.Array, num_points: int) -> jax.Array:
+    first = jnp.arange(points.shape[0]) < count
+    start = jnp.argmax(jnp.where(first, jnp.sum(points**2, -1), -1))  # the centroid is the origin
+    return farthest_point_sample(points, num_points, start=start, eligible=first)

@@ -174,16 +174,7 @@ def train_classifier(
     cloud, labels = jax.tree.map(jnp.asarray, (train.cloud, train.labels))
     mean, std = _channel_statistics(cloud, config, hidden)
     init_key, step_key = jax.random.split(key)
-    if progress is None:
-        sample = jax.tree.map(lambda x: x[:2], cloud)
-        state = init_train_state(
-            init_key,
-            _model(config, num_classes),
-            make_optimizer(config),
-            sample.means,
-            build_features(sample, config.feature_set),
-        )
-        progress = Progress(state, np.full(config.num_steps, np.nan, np.float32))
+    progress = progress or init_progress(init_key, cloud, config, num_classes)
     state, losses = progress.state, np.array(progress.losses)
     chunk = chunk_steps or config.num_steps
     while (done := int(state.step)) < config.num_steps:
@@ -197,6 +188,21 @@ def train_classifier(
     logits, _ = evaluate(variables, test.cloud, mean, std, config, num_classes)
     metrics = classification_metrics(logits, test.labels, num_classes)
     return ClsResult(variables, metrics, losses, np.asarray(mean), np.asarray(std))
+
+
+def init_progress(
+    key: jax.Array, cloud: GaussianCloud, config: ClsConfig, num_classes: int
+) -> Progress:
+    """The progress before the first step; `cloud` `[M, N, ...]` tells shapes."""
+    sample = jax.tree.map(lambda x: jnp.asarray(x[:2]), cloud)
+    state = init_train_state(
+        key,
+        _model(config, num_classes),
+        make_optimizer(config),
+        sample.means,
+        build_features(sample, config.feature_set),
+    )
+    return Progress(state, np.full(config.num_steps, np.nan, np.float32))
 
 
 def _model(config: ClsConfig, num_classes: int, axis_name: str | None = None):
