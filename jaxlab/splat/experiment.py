@@ -5,6 +5,7 @@ import dataclasses
 from jaxlab.runs import Claim, Run, check_choices, option
 from jaxlab.splat.backbones import CLASSIFIERS, SIZES
 from jaxlab.splat.features import ordered_letters
+from jaxlab.splat.studies import ambiguity, coefficients, folder, gains, separation, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +68,72 @@ PRESETS = {
         fitted_steps=5000,
     ),
 }
+
+_COUNTS = (
+    "num_seeds",
+    "objects_per_class",
+    "num_steps",
+    "batch_size",
+    "fit_objects",
+    "fit_size",
+    "fit_views",
+    "fit_steps",
+    "compared_objects",
+    "fitted_points",
+    "fitted_steps",
+)
+_FEWEST_POINTS = 32  # of the tiny backbones
+_NEEDED = ("p", "posq")
+
+
+def run(config: Config, run: Run) -> list[Claim]:
+    """Measures every row and writes the claims; rows of data that is not asked for are not run.
+
+    Raises:
+      ValueError: settings that make no sense, or a file that is no splat.
+      FileNotFoundError: no such folder.
+    """
+    _check(config)
+    measured = tables.measure(config, run)
+    claims = []
+    if "A" in measured:
+        claims += ambiguity.measure(config, run, measured["A"])
+        claims += separation.measure(config, run, measured["A"])
+        claims += gains.controls(config, run)
+        claims += folder.measure(config, run)
+    claims += coefficients.measure(config, run, measured)
+    claims += gains.measure(config, run, measured)
+    return run.write_claims(sorted(claims, key=_order))
+
+
+def _order(claim: Claim) -> tuple[int, str]:
+    """Rows of the paper by number, then the controls."""
+    number = claim.id.removeprefix("S")
+    return (int(number), "") if number.isdigit() else (1000, claim.id)
+
+
+def _check(config: Config) -> None:
+    check_choices(config)
+    for name in _COUNTS:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
+    for name in ("num_points", "fitted_points"):
+        if getattr(config, name) < _FEWEST_POINTS:
+            raise ValueError(f"{name} must be >= {_FEWEST_POINTS}, got {getattr(config, name)}")
+    if config.fit_gaussians < 4 or any(count < 4 for count in config.fit_counts):
+        raise ValueError(
+            f"fits need at least 4 Gaussians, got {config.fit_gaussians} and {config.fit_counts}"
+        )
+    unknown = [model for model in config.models if model not in CLASSIFIERS]
+    if unknown or not config.models:
+        raise ValueError(f"models must be some of {', '.join(CLASSIFIERS)}, got {config.models}")
+    for features in config.feature_sets:
+        if "c" in ordered_letters(features):
+            raise ValueError(f"feature_sets: the experiments use p, o, s and q, got {features!r}")
+    missing = [features for features in _NEEDED if features not in config.feature_sets]
+    if missing:
+        raise ValueError(
+            f"feature_sets must hold {' and '.join(_NEEDED)}, got {config.feature_sets}"
+        )
+    if config.experiment == "folder" and not config.cloud_root:
+        raise ValueError("the experiment folder needs --cloud_root")
