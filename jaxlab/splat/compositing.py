@@ -77,19 +77,14 @@ def blend_tiles(
     return _blend_forward(layers, corners, counts, tile_size)[0]
 
 
-def _offsets(layer, corners, tile_size):
-    """`dx`, `dy` `[tiles, P]` from the layer's centres to the pixels, row by row."""
+def _falloff(layer, corners, tile_size):
+    """`exp(-sigma)` `[tiles, P]` of one layer, the pixels row by row."""
     steps = jnp.arange(tile_size, dtype=layer.dtype) + 0.5
     rows, columns = (x.ravel() for x in jnp.meshgrid(steps, steps, indexing="ij"))
     dx = (corners[:, :1] - layer[:, _X, None]) + columns
     dy = (corners[:, 1:] - layer[:, _Y, None]) + rows
-    return dx, dy
-
-
-def _falloff(layer, corners, tile_size):
-    dx, dy = _offsets(layer, corners, tile_size)
     a, b, c = (layer[:, n, None] for n in (_A, _B, _C))
-    return dx, dy, jnp.exp(-_exponent(dx, dy, a, b, c))
+    return jnp.exp(-_exponent(dx, dy, a, b, c))
 
 
 def _blend_forward(layers, corners, counts, tile_size):
@@ -105,7 +100,7 @@ def _blend_forward(layers, corners, counts, tile_size):
         index, through, running, end, blended = carry
         layer = layers[index]
         opacity = jnp.where(index < counts, layer[:, _OPACITY], 0)[:, None]
-        raw = opacity * _falloff(layer, corners, tile_size)[2]
+        raw = opacity * _falloff(layer, corners, tile_size)
         alpha = jnp.where(raw < MIN_ALPHA, 0, jnp.minimum(raw, MAX_ALPHA))
         after = through * (1 - alpha)
         running &= after > STOP
@@ -137,7 +132,7 @@ def _blend_backward(tile_size, saved, cotangent):
         index, through, behind, gradient = carry
         layer = layers[index]
         opacity = jnp.where(index < counts, layer[:, _OPACITY], 0)[:, None]
-        dx, dy, falloff = _falloff(layer, corners, tile_size)
+        falloff = _falloff(layer, corners, tile_size)
         raw = opacity * falloff
         shown = (raw >= MIN_ALPHA) & (index < end)
         alpha = jnp.where(shown, jnp.minimum(raw, MAX_ALPHA), 0)

@@ -96,8 +96,8 @@ def _surface_type(config, tables: dict[str, Table]) -> Claim:
         "",
         "; ".join(told),
         holds(all(judged)),
-        detail=f"{model}, positions with scales and rotations. Criterion: at least 0.60 on A (bound "
-        f"2/3), and 0.3 above positions on B.{missing}",
+        detail=f"{model}, positions with scales and rotations. Criterion: at least 0.60 on A "
+        f"(bound 2/3), and 0.3 above positions on B.{missing}",
     )
 
 
@@ -110,12 +110,12 @@ def _slender(statistics: dict) -> Claim:
         "S4",
         _STATEMENTS["S4"],
         "",
-        f"linearity {spread(wire['linearity'])} against {spread(flat['linearity'])} ({ratio:.2f}x), "
-        f"planarity {spread(wire['planarity'])} against {spread(flat['planarity'])}",
+        f"linearity {spread(wire['linearity'])} against {spread(flat['linearity'])} "
+        f"({ratio:.2f}x), planarity {spread(wire['planarity'])} against {spread(flat['planarity'])}",
         verdict if enough else "reported",
         detail="Fitted wire cages against plates with the same envelope, opacity-weighted, exact "
-        f"tiles. Criterion: ratio of linearities >= 1.2 and lower planarity, from {_ENOUGH} objects "
-        "a kind on. The factor was set after a first look at such data.",
+        f"tiles. Criterion: ratio of linearities >= 1.2 and lower planarity, from {_ENOUGH} "
+        "objects a kind on. The factor was set after a first look at such data.",
     )
 
 
@@ -157,9 +157,9 @@ def _few(config, run: Run) -> Claim:
         "",
         f"plates with {few}: loss {spread(plates)}; wires with {many}: {spread(wires)}",
         holds(plates.mean() <= wires.mean()),
-        detail=f"Plain plates and wire cages, {config.compared_objects} of each, mean of the last 20 "
-        f"training losses. PSNR of plates against wires: {quality}. Criterion: plates with {few} "
-        f"reach the loss of wires with {many}. An image of thin wires also has more edges, which "
+        detail=f"Plain plates and wire cages, {config.compared_objects} of each, mean of the last "
+        f"20 training losses. PSNR of plates against wires: {quality}. Criterion: plates with "
+        f"{few} reach the loss of wires with {many}. An image of thin wires also has more edges, which "
         "weigh on any loss.",
     )
 
@@ -177,6 +177,6 @@ def _transparent(statistics: dict) -> Claim:
         f"glass {spread(opacity['glass'])}, mirror {spread(opacity['mirror'])}, matte "
         f"{spread(opacity['flat'])}",
         verdict if len(matte) >= _ENOUGH else "reported",
-        detail=f"sum o^2 / sum o of fitted boxes; glass is {ratio:.2f} of matte. Criterion: glass <= "
-        f"0.4 of matte, mirror below matte, from {_ENOUGH} objects a kind on.",
+        detail=f"sum o^2 / sum o of fitted boxes; glass is {ratio:.2f} of matte. Criterion: glass "
+        f"<= 0.4 of matte, mirror below matte, from {_ENOUGH} objects a kind on.",
     )

@@ -77,9 +77,9 @@ def _mitigated(config, tables: dict[str, Table]) -> Claim:
         "",
         "; ".join(told),
         holds(all(judged)) if judged else "reported",
-        detail=f"Overall accuracy of {model} by features (p position, o opacity, s scale, q rotation). "
-        "On A the best possible are 1/3, 2/3, 2/3, 1. Criterion: on A p < po, psq < posq and posq >= "
-        "0.95; on B posq >= 0.95 and p <= 0.45.",
+        detail=f"Overall accuracy of {model} by features (p position, o opacity, s scale, q "
+        "rotation). On A the best possible are 1/3, 2/3, 2/3, 1. Criterion: on A p < po, psq < "
+        "posq and posq >= 0.95; on B posq >= 0.95 and p <= 0.45.",
     )
 
 
@@ -104,8 +104,9 @@ def _superior(config, tables: dict[str, Table]) -> Claim:
         "; ".join(told),
         holds(all(judged)) if complete and config.num_seeds > 1 else "reported",
         unit="%",
-        detail=f"Overall accuracy from positions to all features, mean ± std over {config.num_seeds} "
-        f"seeds, on {' and '.join(_ANALOGUE[name] for name in tables)}; size {config.size}. "
+        detail=f"Overall accuracy from positions to all features, mean ± std over "
+        f"{config.num_seeds} seeds, on {' and '.join(_ANALOGUE[name] for name in tables)}; size "
+        f"{config.size}. "
         "Criterion, from the preset small on: the gain exceeds 2 standard deviations for every "
         "backbone on each.",
     )

@@ -42,8 +42,8 @@ def measure(config, run: Run, table: Table) -> list[Claim]:
             "",
             "; ".join(told),
             holds(all(better)),
-            detail=f"Analytic clouds, global feature of {model} on test objects, from positions to all "
-            "features; AMI is the adjusted mutual information of k-means with the classes. "
+            detail=f"Analytic clouds, global feature of {model} on test objects, from positions to "
+            "all features; AMI is the adjusted mutual information of k-means with the classes. "
             "Criterion: both higher.",
         )
     ]
