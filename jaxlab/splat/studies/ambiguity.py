@@ -76,8 +76,8 @@ def _ambiguous_objects(table: Table, model: str) -> Claim:
         holds(surface.mean() > 2 * shape.mean()),
         detail=f"Analytic clouds, {model}, from positions to all features: among the "
         f"{len(SURFACES)} surfaces of one shape {before[:, 1].mean():.3f} to "
-        f"{after[:, 1].mean():.3f}, between shapes {before[:, 0].mean():.3f} to {after[:, 0].mean():.3f}. Criterion: more than twice "
-        "the gain. The factor was set after a first look at such data, where shapes gained .233.",
+        f"{after[:, 1].mean():.3f}, between shapes {before[:, 0].mean():.3f} to "
+        f"{after[:, 0].mean():.3f}. Criterion: more than twice the gain. The factor was set after a first look at such data, where shapes gained .233.",
     )
 
 

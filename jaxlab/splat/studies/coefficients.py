@@ -111,7 +111,8 @@ def _slender(statistics: dict) -> Claim:
         _STATEMENTS["S4"],
         "",
         f"linearity {spread(wire['linearity'])} against {spread(flat['linearity'])} "
-        f"({ratio:.2f}x), planarity {spread(wire['planarity'])} against {spread(flat['planarity'])}",
+        f"({ratio:.2f}x), planarity {spread(wire['planarity'])} against "
+        f"{spread(flat['planarity'])}",
         verdict if enough else "reported",
         detail="Fitted wire cages against plates with the same envelope, opacity-weighted, exact "
         f"tiles. Criterion: ratio of linearities >= 1.2 and lower planarity, from {_ENOUGH} "
@@ -159,8 +160,8 @@ def _few(config, run: Run) -> Claim:
         holds(plates.mean() <= wires.mean()),
         detail=f"Plain plates and wire cages, {config.compared_objects} of each, mean of the last "
         f"20 training losses. PSNR of plates against wires: {quality}. Criterion: plates with "
-        f"{few} reach the loss of wires with {many}. An image of thin wires also has more edges, which "
-        "weigh on any loss.",
+        f"{few} reach the loss of wires with {many}. An image of thin wires also has more "
+        "edges, which weigh on any loss.",
     )
 
 
