@@ -16,7 +16,7 @@ def test_looks_at_the_target(eye):
     distance = np.linalg.norm(eye - target)
     np.testing.assert_allclose(viewmat @ [*target, 1], [0, 0, distance, 1], atol=1e-5)
     if abs(eye[2]) < 5:
-        above = viewmat @ [*(target + [0, 0, 0.1]), 1]
+        above = viewmat @ np.append(target + np.array([0, 0, 0.1]), 1)
         assert above[1] < 0  # up is towards smaller y
         np.testing.assert_allclose(above[0], 0, atol=1e-6)
 

@@ -52,7 +52,7 @@ def test_intrinsics_of_the_file(tmp_path):
 
 
 def test_refuses(tmp_path):
-    with pytest.raises(FileNotFoundError, match="transforms_train.json"):
+    with pytest.raises(FileNotFoundError, match=r"transforms_train\.json"):
         splat.load_transforms(tmp_path)
     (tmp_path / "transforms.json").write_text('{"frames": []}')
     with pytest.raises(ValueError, match="lists no frames"):

@@ -73,7 +73,7 @@ def test_refuses_folders_without_clouds(tmp_path):
     with pytest.raises(ValueError, match="has no class folder"):
         splat.load_cloud_folder(tmp_path, num_points=8)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty has no file with .ply, .splat, .spz"):
+    with pytest.raises(ValueError, match=r"empty has no file with .ply, .splat, .spz"):
         splat.load_cloud_folder(tmp_path, num_points=8)
     splat.write_ply(
         tmp_path / "empty" / "faint.ply", any_cloud(5)._replace(opacity_logits=np.full(5, -9.0))

@@ -23,7 +23,7 @@ def pack(path, cloud, *, color_range=True, bands=True, drop=()):
         def units(value, end, bits):
             top = 2**bits - 1
             share = (value - end[0]) / np.maximum(end[1] - end[0], 1e-9)
-            return [int(round(s * t)) for s, t in zip(share, top, strict=True)]
+            return [round(s * t) for s, t in zip(share, top, strict=True)]
 
         bits = np.array([11, 10, 11])
         for n in range(start, min(start + 256, count)):
@@ -36,8 +36,8 @@ def pack(path, cloud, *, color_range=True, bands=True, drop=()):
             q = q * np.sign(q[largest])
             rot = largest << 30
             for shift, value in zip((20, 10, 0), np.delete(q, largest), strict=True):
-                rot |= int(round((value / np.sqrt(2) + 0.5) * 1023)) << shift
-            color = r << 24 | g << 16 | b << 8 | int(round(255 * opacity[n]))
+                rot |= round((value / np.sqrt(2) + 0.5) * 1023) << shift
+            color = r << 24 | g << 16 | b << 8 | round(255 * opacity[n])
             words.append([x << 21 | y << 11 | z, rot, sx << 21 | sy << 11 | sz, color])
             rest = cloud.sh[n, 1:].T.ravel()
             codes.append(np.clip(np.floor((rest / 8 + 0.5) * 256), 0, 255))

@@ -107,7 +107,7 @@ def test_any_order_type_and_encoding(order, kind, tmp_path):
 
 def test_refuses_a_plain_point_cloud(tmp_path):
     written_by_hand(tmp_path / "a.ply", any_cloud(4), names=["x", "y", "z", "f_dc_0"], extra=False)
-    with pytest.raises(ValueError, match="lack opacity, scale_0, .*rot_3, f_dc_1, f_dc_2"):
+    with pytest.raises(ValueError, match=r"lack opacity, scale_0, .*rot_3, f_dc_1, f_dc_2"):
         read_ply(tmp_path / "a.ply")
 
 

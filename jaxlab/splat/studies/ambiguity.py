@@ -6,7 +6,6 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from jaxlab.runs import Claim, Run, holds, spread
-from jaxlab.splat.ambiguous import SURFACES
 from jaxlab.splat.studies import analytic
 from jaxlab.splat.studies.tables import Table
 
@@ -74,10 +73,10 @@ def _ambiguous_objects(table: Table, model: str) -> Claim:
         "",
         f"surface recall +{spread(surface)}, shape recall +{spread(shape)}",
         holds(surface.mean() > 2 * shape.mean()),
-        detail=f"Analytic clouds, {model}, from positions to all features: among the "
-        f"{len(SURFACES)} surfaces of one shape {before[:, 1].mean():.3f} to "
-        f"{after[:, 1].mean():.3f}, between shapes {before[:, 0].mean():.3f} to "
-        f"{after[:, 0].mean():.3f}. Criterion: more than twice the gain. The factor was set after a first look at such data, where shapes gained .233.",
+        detail=f"Analytic clouds, {model}, from positions to all features. Among the surfaces of "
+        f"one shape {before[:, 1].mean():.3f} to {after[:, 1].mean():.3f}, between shapes "
+        f"{before[:, 0].mean():.3f} to {after[:, 0].mean():.3f}. Criterion: more than twice the "
+        "gain. The factor was set after a first look at such data, where shapes gained .233.",
     )
 
 
