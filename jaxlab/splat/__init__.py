@@ -62,6 +62,7 @@ from jaxlab.splat.splat_file import read_splat, write_splat
 from jaxlab.splat.spz import read_spz
 from jaxlab.splat.training import ClsConfig, ClsResult, train_classifier
 from jaxlab.splat.types import Camera, CloudDataset, GaussianCloud
+from jaxlab.splat.viewer import write_viewer
 
 __all__ = [
     "BallNeighbors",
@@ -136,4 +137,5 @@ __all__ = [
     "transform_cloud",
     "write_ply",
     "write_splat",
+    "write_viewer",
 ]
