@@ -221,3 +221,31 @@ def number_of_gaussians(results: dict[str, dict[int, list[dict]]]) -> Figure:
     right.set(ylabel="PSNR [dB]", title="Quality of the views")
     left.legend()
     return figure
+
+
+@styled
+def fit_against_capture(images: np.ndarray, rendered: list[np.ndarray]) -> Figure:
+    """Images of a capture above what the fitted cloud shows from there."""
+    figure, panels = subplots(
+        2, len(rendered), width=2.2 * len(rendered), height=4.4, squeeze=False
+    )
+    for column, pair in enumerate(zip(images, rendered, strict=True)):
+        for row, image in enumerate(pair):
+            panels[row, column].imshow(np.clip(image, 0, 1), interpolation="nearest")
+            panels[row, column].set(xticks=[], yticks=[])
+            panels[row, column].grid(visible=False)
+    panels[0, 0].set(ylabel="capture")
+    panels[1, 0].set(ylabel="fit")
+    return figure
+
+
+@styled
+def fit_losses(losses: np.ndarray) -> Figure:
+    """Training losses, a point a step, and their running mean."""
+    figure, axes = subplots(width=5.2, height=3.0)
+    axes.plot(losses, ".", color=GREY, markersize=1.5, alpha=0.5)
+    window = max(len(losses) // 20, 1)
+    smooth = np.convolve(losses, np.full(window, 1 / window), mode="valid")
+    axes.plot(np.arange(len(smooth)) + window / 2, smooth, color=BLUE)
+    axes.set(xlabel="step", ylabel="photometric loss", yscale="log")
+    return figure
