@@ -263,7 +263,8 @@ def on_each_device(
     """Runs `fn` on every device with the same arguments, the axis `AXIS` bound: a pmap.
 
     For a whole training loop in which each device takes its own rows of data that all hold, by
-    `jax.lax.axis_index(AXIS)`. What `fn` returns must be the same on all devices; one copy is returned.
+    `jax.lax.axis_index(AXIS)`. What `fn` returns must be the same on all devices; one copy is
+    returned.
     """
     devices = tuple(devices or jax.local_devices())
     mapped = jax.pmap(
