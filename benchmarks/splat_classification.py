@@ -233,7 +233,7 @@ def main() -> None:
             "",
             f"{many.speedup:.1f}x at 2000 Gaussians, {few.speedup:.1f}x at 500",
             holds(many.speedup >= 8 and max(few_error, many_error) < 1e-4),
-            detail=f"{SIZE} x {SIZE} pixels, forward and backward, no pair dropped. Criterion: >= 8 "
+            detail=f"{SIZE} x {SIZE} pixels, forward and backward, none dropped. Criterion: >= 8 "
             "at 2000 Gaussians, images equal to 1e-4.",
         ),
         Claim(

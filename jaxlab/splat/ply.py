@@ -212,7 +212,7 @@ def write_ply(path: str | os.PathLike, cloud: GaussianCloud) -> None:
     rows = np.concatenate(
         [
             cloud.means,
-            np.zeros((count, 3)),
+            np.zeros((count, 3), np.float32),
             cloud.sh[:, 0],
             cloud.sh[:, 1:].transpose(0, 2, 1).reshape(count, num_rest),
             cloud.opacity_logits[:, None],

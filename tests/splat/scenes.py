@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlab import splat
 
 DATA = Path(__file__).parent / "data"
+
+# Compiled: the tests share few shapes, and so few programs.
+render = jax.jit(
+    splat.render,
+    static_argnames=("width", "height", "sh_degree", "method", "tile_size", "tile_capacity"),
+)
 
 
 def random_cloud(count=40, degree=0, seed=0, spread=0.5, scale=0.15):

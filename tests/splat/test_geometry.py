@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxlab import splat
-from tests.splat.scenes import camera, random_cloud
+from tests.splat.scenes import camera, random_cloud, render
 
 
 def test_covariances_are_the_definition():
@@ -72,8 +72,8 @@ def test_a_moved_cloud_looks_the_same_to_a_moved_camera():
     # x' = s R x + t, so the camera sees s times its former coordinates.
     viewmat = np.array(view.viewmat @ np.linalg.inv(pose))
     viewmat[:3, 3] += (scale - 1) * np.asarray(view.viewmat)[:3, 3]
-    there = splat.render(moved, splat.Camera(viewmat, view.K), 24, 20)
-    here = splat.render(cloud, view, 24, 20)
+    there = render(moved, splat.Camera(viewmat, view.K), 24, 20)
+    here = render(cloud, view, 24, 20)
     np.testing.assert_allclose(there.rgb, here.rgb, atol=3e-4)
     np.testing.assert_allclose(there.depth, scale * here.depth, atol=2e-3)
 

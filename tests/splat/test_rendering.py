@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from jaxlab import splat
+from jaxlab.splat import tiles
 from tests.splat import reference_render
-from tests.splat.scenes import camera, gsplat_case, random_cloud
+from tests.splat.scenes import camera, gsplat_case, random_cloud, render
 
 METHODS = ("dense", "tiled")
 
@@ -15,7 +16,7 @@ METHODS = ("dense", "tiled")
 @pytest.mark.parametrize("name", ["tiny", "basic"])
 def test_renders_what_gsplat_renders(name, method):
     cloud, view, rgba = gsplat_case(name)
-    out = splat.render(cloud, view, 123, 82, method=method)
+    out = render(cloud, view, 123, 82, method=method)
     np.testing.assert_allclose(out.rgb, rgba[..., :3], atol=3e-6)
     np.testing.assert_allclose(out.alpha, rgba[..., 3], atol=3e-6)
     assert out.overflow == 0
@@ -28,7 +29,7 @@ def test_renders_what_a_loop_over_pixels_renders(degree, method):
     cloud = cloud._replace(opacity_logits=cloud.opacity_logits + 2)  # many pixels end early
     background = np.array([0.2, 0.5, 0.9], np.float32)
     wanted = reference_render.render(cloud, camera(), 24, 20, background)
-    out = splat.render(cloud, camera(), 24, 20, background=background, method=method, tile_size=5)
+    out = render(cloud, camera(), 24, 20, background=background, method=method, tile_size=5)
     for got, want, tolerance in zip(out[:3], wanted, (5e-6, 5e-6, 2e-5), strict=True):
         np.testing.assert_allclose(got, want, atol=tolerance)
 
@@ -37,17 +38,18 @@ def test_both_methods_agree_with_their_gradients_in_every_tiling():
     cloud, view = random_cloud(80, 1), camera(30, 23)
     weights = jax.random.normal(jax.random.key(0), (23, 30, 3))
 
-    def loss(cloud, viewmat, offset, **kwargs):
-        out = splat.render(
-            cloud, view._replace(viewmat=viewmat), 30, 23, means2d_offset=offset, **kwargs
-        )
-        return (weights * out.rgb).sum() + out.depth.sum() + (out.alpha**2).sum()
+    def gradient(**kwargs):
+        def loss(cloud, viewmat, offset):
+            moved = view._replace(viewmat=viewmat)
+            out = splat.render(cloud, moved, 30, 23, means2d_offset=offset, **kwargs)
+            return (weights * out.rgb).sum() + out.depth.sum() + (out.alpha**2).sum()
 
-    arguments = cloud, view.viewmat, jnp.zeros((80, 2))
-    gradient = jax.value_and_grad(loss, argnums=(0, 1, 2))
-    value, wanted = gradient(*arguments, method="dense")
-    for size, capacity in ((8, 80), (3, 80), (32, 80)):
-        got_value, got = gradient(*arguments, tile_size=size, tile_capacity=capacity)
+        compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+        return compiled(cloud, view.viewmat, jnp.zeros((80, 2)))
+
+    value, wanted = gradient(method="dense")
+    for size in (8, 3, 32):
+        got_value, got = gradient(tile_size=size, tile_capacity=80)
         np.testing.assert_allclose(got_value, value, rtol=1e-5)
         for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
             np.testing.assert_allclose(x, y, atol=2e-4 * (1 + abs(y).max()))
@@ -62,10 +64,10 @@ def test_gradients_are_finite_differences(method):
 
         @jax.jit
         def loss(cloud):
-            out = splat.render(cloud, view, 12, 10, method=method)
+            out = render(cloud, view, 12, 10, method=method)
             return (weights * out.rgb).sum() + out.depth.sum()
 
-        gradient = jax.grad(loss)(cloud)
+        gradient = jax.jit(jax.grad(loss))(cloud)
         rng = np.random.default_rng(1)
         for name in cloud._fields:
             leaf = getattr(cloud, name)
@@ -92,10 +94,10 @@ def test_extreme_gaussians_have_finite_images_and_gradients(method):
     )
 
     def loss(cloud):
-        out = splat.render(cloud, view, 24, 20, method=method)
+        out = render(cloud, view, 24, 20, method=method)
         return (out.rgb**2).sum() + out.alpha.sum() + out.depth.sum()
 
-    value, gradient = jax.value_and_grad(loss)(cloud)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(cloud)
     assert jnp.isfinite(value)
     assert all(jnp.isfinite(x).all() for x in gradient)
 
@@ -105,32 +107,39 @@ def test_masked_gaussians_are_not_there_and_have_no_gradient():
     mask = jnp.arange(20) % 2 == 0
     kept = jax.tree.map(lambda x: x[mask], cloud)
     for method in METHODS:
-        masked = splat.render(cloud, camera(), 24, 20, mask=mask, method=method)
-        wanted = splat.render(kept, camera(), 24, 20, method=method)
+        masked = render(cloud, camera(), 24, 20, mask=mask, method=method)
+        wanted = render(kept, camera(), 24, 20, method=method)
         np.testing.assert_allclose(masked.rgb, wanted.rgb, atol=1e-6)
-    gradient = jax.grad(lambda c: splat.render(c, camera(), 24, 20, mask=mask).rgb.sum())(cloud)
+    gradient = jax.jit(jax.grad(lambda c: render(c, camera(), 24, 20, mask=mask).rgb.sum()))(cloud)
     assert all((x[~mask] == 0).all() for x in gradient)
 
 
 def test_overflow_counts_what_is_dropped():
     cloud = random_cloud(50)._replace(opacity_logits=jnp.full(50, 3.0))
-    full = splat.render(cloud, camera(), 24, 20, tile_capacity=50)
-    assert full.overflow == 0
-    cut = splat.render(cloud, camera(), 24, 20, tile_capacity=10)
-    pairs = splat.render(cloud, camera(), 24, 20, tile_capacity=1).overflow + 9  # 9 tiles, one each
-    counts = [
-        splat.render(cloud, camera(), 24, 20, tile_capacity=c).overflow for c in range(1, 51, 7)
-    ]
-    assert 0 < cut.overflow < pairs
-    assert (np.diff(counts) <= 0).all()
+    seen = splat.project_gaussians(
+        cloud.means, splat.covariance(cloud.log_scales, cloud.quats), *camera(), 24, 20
+    )
+    extent = tiles.tile_extent(
+        seen.means2d, seen.cov2d, jax.nn.sigmoid(cloud.opacity_logits), 3, 3, 8
+    )
+    columns, rows = (
+        np.maximum(extent.x1 - extent.x0 + 1, 0),
+        np.maximum(extent.y1 - extent.y0 + 1, 0),
+    )
+    pairs = int((columns * rows).sum())
+    overflow = {
+        c: int(render(cloud, camera(), 24, 20, tile_capacity=c).overflow) for c in (1, 10, 50)
+    }
+    assert overflow[50] == 0
+    assert 0 < overflow[10] < overflow[1] == pairs - 9  # each of nine tiles keeps one
 
 
 def test_bands_can_be_left_out():
     cloud = random_cloud(10, degree=2)
     cut = cloud._replace(sh=cloud.sh[:, :4])
     np.testing.assert_allclose(
-        splat.render(cloud, camera(), 24, 20, sh_degree=1).rgb,
-        splat.render(cut, camera(), 24, 20).rgb,
+        render(cloud, camera(), 24, 20, sh_degree=1).rgb,
+        render(cut, camera(), 24, 20).rgb,
         atol=1e-6,
     )
 
@@ -143,12 +152,12 @@ def test_views_and_clouds_batch_without_new_traces():
     @jax.jit
     @chex.assert_max_traces(1)
     def views(cloud, cameras):
-        return jax.vmap(lambda view: splat.render(cloud, view, 16, 16).rgb)(cameras)
+        return jax.vmap(lambda view: render(cloud, view, 16, 16).rgb)(cameras)
 
     together = views(cloud, cameras)
     views(random_cloud(10, seed=1), cameras)
     for n in range(3):
-        one = splat.render(cloud, jax.tree.map(lambda x, n=n: x[n], cameras), 16, 16).rgb
+        one = render(cloud, jax.tree.map(lambda x, n=n: x[n], cameras), 16, 16).rgb
         np.testing.assert_allclose(together[n], one, atol=1e-6)
 
 
