@@ -64,6 +64,9 @@ class Config:
     sh_degree: int = option(0, "bands of the colour, 0 to 3")
     lr_means: float = option(2e-3, "first learning rate of the positions, in extents")
     random_background: bool = option(True, "random colours behind objects with alpha")
+    strategy: str = option(
+        "default", "how Gaussians are added or moved", choices=("default", "mcmc")
+    )
     densify_every: int = option(100, "steps between densifications; 0 never")
     reset_every: int = option(0, "steps between resets of the opacity; 0 never")
     tile_capacity: int = option(256, "Gaussians that a tile of 8 x 8 pixels can show")
@@ -180,6 +183,7 @@ def _fit_config(config: Config, extent: float) -> FitConfig:
         sh_every=config.steps // 30,
         lr_means=config.lr_means,
         lr_means_final=config.lr_means / 100,
+        strategy=config.strategy,
         densify_every=config.densify_every,
         densify_from=max(config.steps // 60, config.densify_every),
         densify_until=config.steps // 2,

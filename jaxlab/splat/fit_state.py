@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxlab.splat.types import GaussianCloud
 
+STRATEGIES = ("default", "mcmc")
+
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
@@ -26,8 +28,9 @@ class FitConfig:
       lr_sh: rate of the first band at the start; the others have a twentieth.
       lr_decay: factor that the rates other than the positions' end with, log-linear.
       lambda_dssim: weight of the structural term of the loss.
-      densify_every, densify_from, densify_until: steps at which Gaussians are added and removed;
-        0 never does.
+      strategy: `"default"` clones, splits and prunes; `"mcmc"` keeps their number, moves faint
+        ones onto visible ones, and adds noise to means (Kheradmand et al. 2024).
+      densify_every, densify_from, densify_until: steps at which the strategy acts; 0 never does.
       reset_every: steps between resets of the opacity; 0 never does.
       grow_grad: mean gradient in screen space above which a Gaussian grows.
       grow_scale: largest deviation, in extents, up to which it is cloned rather than split.
@@ -50,6 +53,7 @@ class FitConfig:
     lr_sh: float = 2e-2
     lr_decay: float = 0.3
     lambda_dssim: float = 0.2
+    strategy: str = "default"
     densify_every: int = 100
     densify_from: int = 100
     densify_until: int = 400

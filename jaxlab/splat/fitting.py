@@ -10,9 +10,10 @@ import numpy as np
 import optax
 
 from jaxlab.splat.densification import densify_and_prune, reset_opacity
-from jaxlab.splat.fit_state import FitConfig, FitState, init_fit_state
+from jaxlab.splat.fit_state import STRATEGIES, FitConfig, FitState, init_fit_state
 from jaxlab.splat.initialization import compact, init_cloud
 from jaxlab.splat.losses import photometric_loss, psnr
+from jaxlab.splat.relocation import jiggle_means, relocate_faint
 from jaxlab.splat.rendering import RenderOutput, render
 from jaxlab.splat.types import Camera, GaussianCloud
 
@@ -120,7 +121,14 @@ def fit_states(
 
     Returns:
       `(state, losses [num_steps])`.
+
+    Raises:
+      ValueError: an unknown strategy.
     """
+    if config.strategy not in STRATEGIES:
+        raise ValueError(
+            f"strategy must be one of {', '.join(STRATEGIES)}, got {config.strategy!r}"
+        )
     num_views = images.shape[0]
 
     def step(state, _):
@@ -138,12 +146,16 @@ def fit_states(
 
 
 def _adapt(key: jax.Array, state: FitState, config: FitConfig) -> FitState:
-    """Densification and resets at the steps that the config names."""
+    """What the strategy does after a step, and resets, at the steps that the config names."""
     done = state.step
+    if config.strategy == "mcmc":
+        rate = _learning_rates(done, config).means
+        state = jiggle_means(jax.random.fold_in(key, 1), state, rate, config)
     if config.densify_every:
+        act = densify_and_prune if config.strategy == "default" else relocate_faint
         due = done % config.densify_every == 0
         due &= (done >= config.densify_from) & (done <= config.densify_until)
-        state = jax.lax.cond(due, lambda s: densify_and_prune(key, s, config), lambda s: s, state)
+        state = jax.lax.cond(due, lambda s: act(key, s, config), lambda s: s, state)
     if config.reset_every:
         # A reset at the very end would leave a faint cloud.
         due = (done % config.reset_every == 0) & (done < config.num_steps)
