@@ -268,16 +268,15 @@ def on_each_device(
     """
     devices = tuple(devices or jax.local_devices())
     mapped = jax.pmap(
-        lambda _, *args: fn(*args),
+        lambda _, args: fn(*args),
         axis_name=AXIS,
-        in_axes=0,
+        in_axes=(0, None),  # something has to be mapped
         out_axes=None,
         devices=devices,
     )
-    places = jnp.arange(len(devices))
 
     def run(*args: Any) -> Any:
-        return mapped(places, *args)
+        return mapped(jnp.arange(len(devices)), args)
 
     return run
 

@@ -134,8 +134,11 @@ def test_one_step_is_the_optimizer_on_the_mean_loss(data):
 def test_regularizers_count_where_they_are_asked_for(model, data):
     features = np.asarray(splat.build_features(data.cloud, "posq"))[:4]
     args = features[..., :3], features, jnp.asarray(data.labels[:4])
-    size = {"pointnet": {"widths": (8, 16), "head": (8,), "transform": ((8, 16), (8,))}}
-    network = splat.make_classifier(model, 3, size="tiny", dropout=0.0).clone(**size.get(model, {}))
+    narrow = {
+        "pointnet": {"widths": (8, 16), "head": (8,), "transform": ((8, 16), (8,))},
+        "dela": {"points": (16,), "widths": (8,), "depth": 1, "encoding": (4,), "final": 8},
+    }
+    network = splat.make_classifier(model, 3, size="tiny", dropout=0.0).clone(**narrow[model])
     tx, key = optax.sgd(0.1), jax.random.key(0)
     state = splat.init_train_state(key, network, tx, *args[:2])
     _, plain = splat.make_train_step(network, tx)(state, key, *args)
