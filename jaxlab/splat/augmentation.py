@@ -1,5 +1,6 @@
 """Random rigid motions of a cloud, its frames and colours included."""
 
+import functools
 import math
 
 import jax
@@ -45,17 +46,13 @@ def augment_cloud(
     cloud = jax.tree.map(jnp.asarray, cloud)
     batch = cloud.means.shape[:-2]
     if batch:
-
-        def one(key, cloud):
-            return augment_cloud(
-                key,
-                cloud,
-                rotate=rotate,
-                scale_range=scale_range,
-                translate=translate,
-                jitter_std=jitter_std,
-            )
-
+        one = functools.partial(
+            augment_cloud,
+            rotate=rotate,
+            scale_range=scale_range,
+            translate=translate,
+            jitter_std=jitter_std,
+        )
         return jax.vmap(one)(jax.random.split(key, batch[0]), cloud)
     turn_key, scale_key, shift_key, jitter_key = jax.random.split(key, 4)
     rotation = None

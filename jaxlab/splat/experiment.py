@@ -100,6 +100,7 @@ def run(config: Config, run: Run) -> list[Claim]:
         claims += ambiguity.measure(config, run, measured["A"])
         claims += separation.measure(config, run, measured["A"])
         claims += gains.controls(config, run)
+    if "A" in measured or config.cloud_root:
         claims += folder.measure(config, run)
     claims += coefficients.measure(config, run, measured)
     claims += gains.measure(config, run, measured)

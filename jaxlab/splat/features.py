@@ -1,5 +1,7 @@
 """What a classifier sees of a cloud: normalised, sampled, and as channels."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,8 +107,8 @@ def subsample_cloud(
     if not 1 <= num_points <= count:
         raise ValueError(f"num_points must be 1 to {count} Gaussians, got {num_points}")
     if batch:
-        one = lambda key, cloud: subsample_cloud(  # noqa: E731
-            key, cloud, num_points, method=method, min_opacity=min_opacity
+        one = functools.partial(
+            subsample_cloud, num_points=num_points, method=method, min_opacity=min_opacity
         )
         return jax.vmap(one)(jax.random.split(key, batch[0]), cloud)
     eligible = jax.nn.sigmoid(cloud.opacity_logits) >= min_opacity

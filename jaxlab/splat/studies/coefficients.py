@@ -60,14 +60,15 @@ def _statistics(results: list[dict]) -> dict[str, np.ndarray]:
 
 def _shown(config, results: dict) -> tuple[dict, dict]:
     """Per kind the traced view, the rendered one and its PSNR; and the cloud and its camera."""
-    camera = jax.tree.map(lambda x: x[_SHOWN_VIEW], fitted.cameras(config))
+    number = min(_SHOWN_VIEW, config.fit_views - 1)
+    camera = jax.tree.map(lambda x: x[number], fitted.cameras(config))
     views, clouds = {}, {}
     for kind, rows in results.items():
         cloud = fitted.cloud_of(rows[0])
         seen = render(
             cloud, camera, config.fit_size, config.fit_size, tile_capacity=len(cloud.means)
         )
-        traced = fitted.views(config, kind, 0)[_SHOWN_VIEW, ..., :3]
+        traced = fitted.views(config, kind, 0)[number, ..., :3]
         views[kind] = jax.device_get((traced, seen.rgb)), float(rows[0]["psnr"])
         clouds[kind] = cloud, jax.device_get(camera)
     return views, clouds
