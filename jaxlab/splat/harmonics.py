@@ -103,9 +103,10 @@ def rotate_sh(sh: jax.Array, rotation: jax.Array) -> jax.Array:
       sh: `[..., K, 3]`, `K` of 1, 4, 9 or 16.
       rotation: `[..., 3, 3]`, its leading axes broadcast with those of `sh`.
     """
+    sh, rotation = jnp.asarray(sh), jnp.asarray(rotation)
     bands = [sh[..., :1, :]]  # the constant does not turn
     for degree in range(1, sh_degree(sh.shape[-2]) + 1):
         turned = jnp.einsum("nj,...ji->...ni", jnp.asarray(_DIRS, rotation.dtype), rotation)
         matrix = jnp.asarray(_PINV[degree], rotation.dtype) @ _band(degree, turned)
         bands.append(matrix @ sh[..., degree**2 : (degree + 1) ** 2, :])
-    return jnp.concatenate(bands, -2) if len(bands) > 1 else jnp.asarray(sh)
+    return jnp.concatenate(bands, -2)

@@ -51,6 +51,7 @@ def project_gaussians(
 
     Source: Zwicker et al., "EWA Splatting" (2002), as used by Kerbl et al. (2023).
     """
+    means, covs, viewmat, K = map(jnp.asarray, (means, covs, viewmat, K))
     turn = viewmat[:3, :3]
     centres = means @ turn.T + viewmat[:3, 3]
     x, y, depths = centres[:, 0], centres[:, 1], centres[:, 2]
