@@ -257,28 +257,22 @@ def map_rows(
     )
 
 
-def on_each_device(
-    fn: Callable[..., Any], *, devices: Sequence[jax.Device] | None = None
+def map_shards(
+    fn: Callable[..., Any],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    donate_argnums: int | tuple[int, ...] = (),
 ) -> Callable[..., Any]:
-    """Runs `fn` on every device with the same arguments, the axis `AXIS` bound: a pmap.
+    """Maps `fn` over a leading device axis, the axis name `AXIS` bound for its collectives: a pmap.
 
-    For a whole training loop in which each device takes its own rows of data that all hold, by
-    `jax.lax.axis_index(AXIS)`. What `fn` returns must be the same on all devices; one copy is
-    returned.
+    For state that `replicate` spread and rows that `shard_batch` split; `fn` sees one device's.
     """
-    devices = tuple(devices or jax.local_devices())
-    mapped = jax.pmap(
-        lambda _, args: fn(*args),
+    return jax.pmap(
+        fn,
         axis_name=AXIS,
-        in_axes=(0, None),  # something has to be mapped
-        out_axes=None,
-        devices=devices,
+        devices=tuple(devices) if devices else None,
+        donate_argnums=donate_argnums,
     )
-
-    def run(*args: Any) -> Any:
-        return mapped(jnp.arange(len(devices)), args)
-
-    return run
 
 
 def place_on_mesh(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:

@@ -33,7 +33,7 @@ def linear(x: jax.Array, w: jax.Array, b=None, adapter=None, scale: float = 1.0)
 
 
 # The names, given with `checkpoint_name`, of what the backward pass cannot get back cheaply.
-SAVED = ("q", "k", "v", "attended", "up", "gate")
+SAVED = ("q", "k", "v", "attended", "peak", "total", "up", "gate")
 
 
 def block(

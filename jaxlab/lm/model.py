@@ -66,6 +66,7 @@ def forward(
     logits are float32 in any case. remat: "none", "full" (recompute whole blocks in the backward
     pass) or "dots" (keep their matrix products). hook(layer, x [B, T, D]) -> x acts on the
     residual stream after each block; layer is a traced int32. unroll: blocks per scan step.
+    Forward-mode derivatives (`jax.jvp`) need output_attentions=True.
 
     Raises ValueError for tokens that are not integers [B, T], arrays of another shape, an
     unknown remat, or more tokens than a learned position table holds. Ids outside [0, V) cannot

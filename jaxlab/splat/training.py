@@ -237,16 +237,20 @@ def _channel_statistics(
 @functools.cache
 def _compiled(config: ClsConfig, num_classes: int, steps: int, devices: tuple[jax.Device, ...]):
     """`run(key, state, cloud, labels, mean, std) -> (state, losses [steps])`."""
-    if len(devices) == 1:
-        scan = functools.partial(_scan, config=config, num_classes=num_classes, steps=steps)
-        return jax.jit(scan)
     scan = functools.partial(
         _scan, config=config, num_classes=num_classes, steps=steps, shards=len(devices)
     )
-    return parallel.on_each_device(scan, devices=devices)
+    if len(devices) == 1:
+        return jax.jit(scan)
+    mapped = parallel.map_shards(scan, devices=devices)
+
+    def run(*args):
+        return parallel.unreplicate(mapped(*parallel.replicate(args, len(devices))))
+
+    return run
 
 
-def _scan(key, state, cloud, labels, mean, std, *, config, num_classes, steps, shards=1):
+def _scan(key, state, cloud, labels, mean, std, *, config, num_classes, steps, shards):
     """Several steps; with `shards` above 1, this device's share of each batch."""
     axis = parallel.AXIS if shards > 1 else None
     model = _model(config, num_classes, axis)

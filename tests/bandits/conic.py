@@ -36,10 +36,10 @@ def solve(values, se2, radius):
     ]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-9
     nothing = sparse.csc_matrix((num_arms, num_arms))
     solver = clarabel.DefaultSolver(nothing, -gain / scale, constraints, bounds, cones, settings)
     solution = solver.solve()
-    if "Solved" not in str(solution.status):
+    if solution.status != clarabel.SolverStatus.Solved:
         raise RuntimeError(f"Clarabel ended with {solution.status}")
     return float(gain @ solution.x)

@@ -158,7 +158,9 @@ def test_forward_mode_derivative():
     cfg, params = _model(n_layers=1)
 
     def loss(params):
-        return lm.next_token_loss(params, cfg, {"tokens": TOKENS})[0]
+        # Attention that returns its probabilities; the other has a backward pass of its own.
+        kw = {"output_attentions": True}
+        return lm.next_token_loss(params, cfg, {"tokens": TOKENS}, **kw)[0]
 
     gradient = jax.grad(loss)(params)
     _, slope = jax.jvp(loss, (params,), (gradient,))

@@ -130,6 +130,20 @@ def test_attention_gradients_through_blocks():
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+def test_second_derivatives_through_blocks():
+    rng = np.random.default_rng(2)
+    q = jnp.float32(rng.normal(size=(1, 70, 4, 3)))
+    k, v = jnp.float32(rng.normal(size=(2, 1, 70, 2, 3)))
+    visible = jnp.tril(jnp.ones((1, 70, 70), bool))
+
+    def slope(attention):
+        gradient = jax.grad(lambda k: jnp.sum(attention(q, k, v, visible) ** 3))
+        return jax.grad(lambda k: jnp.sum(gradient(k) * jnp.cos(k)))(k)
+
+    whole = slope(lambda *x: attend(*x)[0])
+    np.testing.assert_allclose(slope(attend_causal), whole, atol=1e-3 * np.abs(whole).max())
+
+
 def test_attention_softmax_is_float32_in_bfloat16_models():
     q = jnp.full((1, 1, 1, 4), 8.0, jnp.bfloat16)
     k = jnp.stack([jnp.full((4,), 8.0), jnp.full((4,), 8.0625)])[None, :, None].astype(jnp.bfloat16)

@@ -9,7 +9,10 @@ import time
 import pytest
 
 SCRIPT = """
-    import dataclasses, os, time, types
+    import dataclasses, signal, time, types
+
+    # Ignored by what a shell starts in the background, and so by its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from jaxlab.runs import Claim, holds, launch, option
 
     @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,181 @@
+"""Reads problem sets: pairs of a question and an answer, checked row by row."""
+
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from jaxlab.prm.decomposition import Decomposition, Step
+from jaxlab.prm.numbers import format_number
+
+Pairs = list[tuple[str, str]]
+
+
+class StepwiseRow(NamedTuple):
+    """A prompt, the steps of one completion, and whether each is right [steps] (1, 0, or soft)."""
+
+    prompt: str
+    steps: tuple[str, ...]
+    labels: np.ndarray
+
+
+PROBLEM_SETS = {
+    "gsm8k_train": "train.jsonl.gz",
+    "gsm8k_test": "test.jsonl.gz",
+    "gsm8k_test_socratic": "test_socratic.jsonl.gz",
+    "gsm8k_model_solutions": "example_model_solutions.jsonl.gz",
+    "svamp": "SVAMP.json.gz",
+    "strategyqa": "strategyqa_train.json.gz",
+}
+
+
+def problem_set(name: str) -> Path:
+    """Where a problem set that comes with this package lies, for the loaders below.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    if name not in PROBLEM_SETS:
+        raise ValueError(f"name must be one of {', '.join(PROBLEM_SETS)}, got {name!r}")
+    return Path(str(resources.files("jaxlab.prm") / "problem_sets" / PROBLEM_SETS[name]))
+
+
+def load_gsm8k(path: str | PathLike) -> Pairs:
+    """(question, solution ending in "#### value") of a .jsonl or .jsonl.gz; blank lines skipped.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: broken JSON or a missing field, with path and line.
+    """
+    return [
+        (_field(row, "question", str, where), _field(row, "answer", str, where))
+        for where, row in _json_lines(path)
+    ]
+
+
+def load_svamp(path: str | PathLike) -> Pairs:
+    """(body and question, bare answer) of SVAMP's JSON list; raises as `load_gsm8k`."""
+    pairs = []
+    for where, row in _json_list(path):
+        # A third of the bodies end without a full stop.
+        body = _field(row, "Body", str, where).strip()
+        body = body if body.endswith((".", "?", "!")) else f"{body}."
+        answer = _field(row, "Answer", (int, float), where)
+        question = f"{body} {_field(row, 'Question', str, where).strip()}"
+        pairs.append((question, format_number(Fraction(str(answer)))))
+    return pairs
+
+
+def load_strategyqa(path: str | PathLike) -> Pairs:
+    """(question, "yes" or "no") of StrategyQA's JSON list; raises as `load_gsm8k`."""
+    return [(d.problem, d.answer) for d in load_strategyqa_decompositions(path)]
+
+
+def load_strategyqa_decompositions(path: str | PathLike) -> list[Decomposition]:
+    """StrategyQA with its human subquestions, in which #k is the k-th answer; no sub-solutions."""
+    return [
+        Decomposition(
+            _field(row, "question", str, where),
+            tuple(Step(text, "", None) for text in _field(row, "decomposition", list, where)),
+            "yes" if _field(row, "answer", bool, where) else "no",
+        )
+        for where, row in _json_list(path)
+    ]
+
+
+def load_math(path: str | PathLike) -> Pairs:
+    """(problem, solution with the answer in a box) of a folder of MATH, `SUBJECT/NUMBER.json`.
+
+    Raises:
+      FileNotFoundError: no such folder, or no JSON file in it.
+      ValueError: broken JSON or a missing field, with the path.
+    """
+    files = sorted(Path(path).rglob("*.json"), key=lambda p: (p.parent, len(p.name), p.name))
+    if not files:
+        raise FileNotFoundError(f"no .json file under {path}")
+    pairs = []
+    for file in files:
+        row = _parse(file.read_text(encoding="utf-8"), str(file))
+        where = f"{file}:1"
+        pairs.append((_field(row, "problem", str, where), _field(row, "solution", str, where)))
+    return pairs
+
+
+def load_asdiv(path: str | PathLike) -> Pairs:
+    """(body and question, answer without its unit) of ASDiv's XML; raises as `load_gsm8k`."""
+    try:
+        root = ElementTree.fromstring(_read(path))
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}:{error.position[0]}: broken XML: {error}") from None
+    pairs = []
+    for problem in root.iter("Problem"):
+        parts = {}
+        for name in ("Body", "Question", "Answer"):
+            text = problem.findtext(name)
+            if text is None:
+                raise ValueError(f"{path}: problem {problem.get('ID')} has no {name}")
+            parts[name] = text.strip()
+        answer = parts["Answer"].split("(")[0].strip()
+        pairs.append((f"{parts['Body']} {parts['Question']}", answer))
+    return pairs
+
+
+def load_stepwise(path: str | PathLike) -> list[StepwiseRow]:
+    """Rows {"prompt", "completions": [step], "labels": [bool or number]} of a .jsonl (or .gz).
+
+    The format of Math-Shepherd and of stepwise trainers. Raises as `load_gsm8k`, and ValueError
+    for numbers of steps and labels that differ.
+    """
+    rows = []
+    for where, row in _json_lines(path):
+        steps = tuple(_field(row, "completions", list, where))
+        labels = np.asarray(_field(row, "labels", list, where), np.float32)
+        if labels.shape != (len(steps),):
+            raise ValueError(f"{where}: {len(steps)} steps but labels of shape {labels.shape}")
+        if not all(math.isfinite(x) and 0 <= x <= 1 for x in labels):
+            raise ValueError(f"{where}: labels must lie in [0, 1], got {labels}")
+        rows.append(StepwiseRow(_field(row, "prompt", str, where), steps, labels))
+    return rows
+
+
+def _json_lines(path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        if line.strip():
+            yield f"{path}:{number}", _parse(line, str(path), number)
+
+
+def _json_list(path) -> Iterator[tuple[str, Any]]:
+    rows = _parse(_read(path), str(path))
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}:1: expected a list, got {type(rows).__name__}")
+    for number, row in enumerate(rows):
+        yield f"{path}: row {number}", row
+
+
+def _parse(text: str, path: str, line: int | None = None) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{line or error.lineno}: broken JSON: {error.msg}") from None
+
+
+def _field(row: Any, name: str, kind, where: str) -> Any:
+    if not isinstance(row, dict) or name not in row:
+        raise ValueError(f"{where}: no field {name!r}")
+    if not isinstance(row[name], kind):
+        raise ValueError(f"{where}: {name} is a {type(row[name]).__name__}: {row[name]!r}")
+    return row[name]
+
+
+def _read(path: str | PathLike) -> str:
+    opener = gzip.open if Path(path).suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        return file.read()

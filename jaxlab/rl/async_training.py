@@ -1,0 +1,242 @@
+"""The learner's loop beside processes that sample and evaluate."""
+
+import contextlib
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from jaxlab.rl.child_process import ChildProcess
+from jaxlab.rl.dashboard import DashboardSettings
+from jaxlab.rl.evaluator import EvaluatorSettings
+from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.host_state import (
+    DRAW,
+    EVALUATE,
+    SAMPLE,
+    UPDATE,
+    HostState,
+    mean_return,
+    ring_spec,
+    seed_of,
+)
+from jaxlab.rl.learner import learn_from_rows, policy_of
+from jaxlab.rl.prefetch import Prefetcher
+from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.sampler_pool import SamplerPool
+from jaxlab.rl.shared_replay import SharedReplay
+from jaxlab.rl.stop_words import StopWords
+from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
+from jaxlab.rl.weight_board import WeightBoard
+
+# What was busy ("update", "sample", "evaluate"), from when, and to when, by the monotonic clock.
+Observer = Callable[[str, float, float], None]
+
+_WATCH_S = 0.5  # between looks at the samplers
+_IDLE_S = 0.002
+
+
+def ignore(what: str, start: float, end: float) -> None:
+    """Observes nothing."""
+
+
+def train_async(
+    state: HostState,
+    config,
+    host: HostConfig,
+    log: ProgressLog,
+    keep: Callable[[HostState], None],
+    import_module: str | None = None,
+    observe: Observer = ignore,
+) -> tuple[HostState, int, str]:
+    """Trains from `state` until `host` says when.
+
+    Args:
+      state: where to start.
+      config: the algorithm's.
+      host: processes, sizes and ends.
+      log: takes the evaluations.
+      keep: is handed the state when a checkpoint is due, at the end, and at an interrupt.
+      import_module: imported by the processes first.
+      observe: told what was busy from when to when.
+
+    Returns:
+      The last state, samplers that were replaced, and what ended it.
+    """
+    with contextlib.ExitStack() as stack:
+        ring = stack.enter_context(SharedReplay.create(ring_spec(config, host)))
+        if state.ring is not None:
+            ring.load_state_dict(state.ring)
+        board = stack.enter_context(WeightBoard.create(policy_of(state.learner)))
+        board.continue_from(state.version)
+        board.publish(policy_of(state.learner))
+        pool = stack.enter_context(_start_samplers(ring, board, state, host, import_module))
+        reports = stack.enter_context(_evaluator(board, state, host, import_module))
+        if host.visualize:
+            stack.enter_context(_dashboard(log))
+        learner = _Loop(state, config, host, log, keep, ring, board, pool, reports, observe)
+        try:
+            stopped = learner.run()
+        except KeyboardInterrupt:
+            keep(learner.snapshot())
+            raise
+        restarts = pool.poll()
+        pool.stop()
+        final = learner.snapshot()
+        log.add(final.env_steps, final.updates, mean_return(final, host))
+    keep(final)
+    return final, restarts, stopped
+
+
+class _Loop:
+    """Draws, learns, publishes and watches, in the parent."""
+
+    def __init__(self, state, config, host, log, keep, ring, board, pool, reports, observe):
+        self._start, self._config, self._host, self._log = state, config, host, log
+        self._keep, self._ring, self._board, self._pool = keep, ring, board, pool
+        self._reports, self._observe = reports, observe
+        self._learner, self._updates = state.learner, state.updates
+        self._known_rows = int(ring.written().sum())
+        self._watched = self._saved = time.monotonic()
+        self._calls = 0
+        self._looked, self._seen_rows = time.monotonic(), self._known_rows
+
+    def run(self) -> str:
+        """Until the end; what ended it."""
+        host, ring = self._host, self._ring
+        while self._env_steps() < host.warmup_steps or not ring.size():
+            if reason := self._attend():
+                return reason
+            time.sleep(_IDLE_S)
+        rng = np.random.default_rng(seed_of(self._start, DRAW))
+        update_key = jax.random.fold_in(self._start.key, UPDATE)
+        metrics = None
+        with Prefetcher(ring, rng, host.updates_per_call, host.batch_size) as blocks:
+            while True:
+                if reason := self._attend():
+                    break
+                if must_wait(host, self._env_steps(), self._updates):
+                    time.sleep(_IDLE_S)
+                    continue
+                rows = blocks.next()[: updates_of_next_call(host, self._updates)]
+                key = jax.random.fold_in(update_key, self._updates)
+                # The last call's losses are looked at while this one runs.
+                start, previous, done = time.monotonic(), metrics, self._updates
+                self._learner, metrics = learn_from_rows(key, self._learner, rows, self._config)
+                self._updates += len(rows)
+                self._calls += 1
+                if previous is not None:
+                    check_losses(previous, done)
+                if self._calls % host.publish_every == 0:
+                    self._board.publish(policy_of(self._learner))
+                self._observe("update", start, time.monotonic())
+        if metrics is not None:
+            check_losses(metrics, self._updates)
+        return reason
+
+    def snapshot(self) -> HostState:
+        """The run as it is now."""
+        contents = self._ring.state_dict() if self._host.checkpoint_replay else None
+        return HostState(
+            self._learner,
+            self._env_steps(),
+            self._updates,
+            self._board.version(),
+            self._start.key,
+            contents,
+        )
+
+    def _env_steps(self) -> int:
+        return self._start.env_steps + int(self._ring.written().sum()) - self._known_rows
+
+    def _attend(self) -> str | None:
+        """Takes evaluations in, watches the samplers, saves; the reason to stop if there is one."""
+        while True:
+            try:
+                report = self._reports.get_nowait()
+            except queue.Empty:
+                break
+            self._log.add(self._env_steps(), self._updates, report["mean_return"])
+            self._observe("evaluate", report["start"], report["end"])
+        now = time.monotonic()
+        rows = int(self._ring.written().sum())
+        if rows > self._seen_rows:
+            self._observe("sample", self._looked, now)
+        self._looked, self._seen_rows = now, rows
+        if now - self._watched >= _WATCH_S:
+            self._watched = now
+            self._pool.poll()
+        if now - self._saved >= self._host.checkpoint_every_s:
+            self._saved = now
+            self._keep(self.snapshot())
+        return reason_to_stop(self._host, self._log, self._updates)
+
+
+def _start_samplers(ring, board, state, host: HostConfig, import_module) -> SamplerPool:
+    # In rows of this ring: a run that goes on does not warm up again.
+    warmup_steps = int(ring.written().sum()) + max(host.warmup_steps - state.env_steps, 0)
+    pool = SamplerPool(
+        ring.handle,
+        board.handle,
+        host.env_id,
+        n_samplers=host.n_samplers,
+        envs_per_sampler=host.envs_per_sampler,
+        seed=seed_of(state, SAMPLE),
+        warmup_steps=warmup_steps,
+        max_sample_hz=host.max_sample_hz,
+        import_module=import_module,
+    )
+    pool.start()
+    return pool
+
+
+@contextlib.contextmanager
+def _dashboard(log: ProgressLog):
+    """A page with the curves, served meanwhile; its address is printed."""
+    stop = StopWords.create(1)
+    settings = DashboardSettings(str(log.path), stop.handle, os.getpid())
+    process = ChildProcess("jaxlab.rl.dashboard", settings)
+    try:
+        print(f"dashboard: {process.stdout.readline().decode().strip()}", flush=True)
+        yield
+    finally:
+        stop.raise_all()
+        process.end(timeout=5.0)
+        stop.close()
+
+
+@contextlib.contextmanager
+def _evaluator(board, state, host: HostConfig, import_module):
+    """A queue of the evaluator's reports, which runs meanwhile."""
+    reports: queue.Queue = queue.Queue()
+    stop = StopWords.create(1)
+    settings = EvaluatorSettings(
+        board.handle,
+        stop.handle,
+        host.env_id,
+        host.eval_episodes,
+        seed_of(state, EVALUATE),
+        host.eval_every_s,
+        import_module,
+        os.getpid(),
+    )
+    process = ChildProcess("jaxlab.rl.evaluator", settings)
+
+    def listen():
+        for line in process.stdout:
+            reports.put(json.loads(line))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield reports
+    finally:
+        stop.raise_all()
+        process.end(timeout=5.0)
+        listener.join(timeout=5.0)
+        stop.close()

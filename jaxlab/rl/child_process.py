@@ -1,0 +1,74 @@
+"""Processes that run one module of this package, without jax and on one thread each.
+
+`multiprocessing` would import the parent's main module in every child, and with it jax: seconds
+instead of a third of one.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jaxlab
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class ChildProcess:
+    """A running `python -m MODULE` that reads `settings`, pickled, from its standard input.
+
+    What it writes to standard output is `stdout`; its errors are kept for `last_error`.
+    """
+
+    def __init__(self, module: str, settings: Any):
+        package = str(Path(jaxlab.__file__).parent.parent)
+        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # The file outlives this call: a child writes to it until it ends.
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
+        )
+        self.stdout = self._process.stdout
+        try:
+            with self._process.stdin as stdin:
+                stdin.write(pickle.dumps(settings))
+        except BrokenPipeError:
+            pass  # it died at once; `exit_code` says so
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """How it ended, None while it runs."""
+        return self._process.poll()
+
+    def last_error(self) -> str:
+        """The end of what it wrote to standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-2000:].strip()
+
+    def end(self, timeout: float) -> None:
+        """Waits for it to end, then terminates, then kills it; lets go of its files."""
+        for insist in (lambda: None, self._process.terminate, self._process.kill):
+            insist()
+            try:
+                self._process.wait(timeout)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self.stdout.close()
+        self._errors.close()
+
+
+def read_settings() -> Any:
+    """What the parent sent, in the child."""
+    return pickle.load(sys.stdin.buffer)

@@ -1,0 +1,73 @@
+"""The process that shows the curves: `python -m jaxlab.rl.dashboard`, a page on this machine.
+
+Writes the page's address to standard output, then serves until it is told to end.
+"""
+
+import http.server
+import os
+import threading
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxlab.rl.child_process import read_settings
+from jaxlab.rl.stop_words import StopHandle, StopWords
+
+_LOOK_S = 0.2
+
+
+class DashboardSettings(NamedTuple):
+    """What the dashboard is told.
+
+    Attributes:
+      metrics: the file of evaluations, which need not exist yet.
+      stop: where to look for the end (its first flag).
+      parent: the process without which it ends.
+    """
+
+    metrics: str
+    stop: StopHandle
+    parent: int
+
+
+def make_server(metrics: str) -> http.server.ThreadingHTTPServer:
+    """A server of the page at `/` and of the file at `/metrics`, on a free port of 127.0.0.1."""
+    page = (resources.files("jaxlab.rl") / "dashboard.html").read_bytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/":
+                self._answer("text/html; charset=utf-8", page)
+            elif self.path == "/metrics":
+                file = Path(metrics)
+                self._answer("text/plain", file.read_bytes() if file.exists() else b"")
+            else:
+                self.send_error(404)
+
+        def log_message(self, *args):
+            """Says nothing of each request."""
+
+        def _answer(self, kind, content):
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+def serve(settings: DashboardSettings) -> None:
+    """Serves until the flag is up or the parent is gone."""
+    stop = StopWords.attach(settings.stop)
+    with make_server(settings.metrics) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print(f"http://127.0.0.1:{server.server_port}/", flush=True)
+        waiting = threading.Event()
+        while not stop.is_raised(0) and os.getppid() == settings.parent:
+            waiting.wait(_LOOK_S)
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    serve(read_settings())

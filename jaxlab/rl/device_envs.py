@@ -1,0 +1,54 @@
+"""Environments that live on the device, one episode each; vmap makes many of them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlab.rl import pendulum
+
+
+class PendulumState(NamedTuple):
+    """theta and speed `()`, and steps taken `()` int32."""
+
+    theta: jax.Array
+    speed: jax.Array
+    steps: jax.Array
+
+
+class Pendulum:
+    """Pendulum-v1: the protocol of every environment here, two pure functions and three sizes."""
+
+    obs_dim = pendulum.OBS_DIM
+    act_dim = pendulum.ACT_DIM
+    max_steps = pendulum.MAX_STEPS
+
+    def reset(self, key: jax.Array) -> tuple[PendulumState, jax.Array]:
+        """A state at a random angle and speed, and its observation `[O]`."""
+        theta, speed = jax.random.uniform(key, (2,), minval=-1.0) * jnp.array([jnp.pi, 1.0])
+        state = PendulumState(theta, speed, jnp.zeros((), jnp.int32))
+        return state, pendulum.observe(jnp, theta, speed)
+
+    def step(
+        self, state: PendulumState, action: jax.Array
+    ) -> tuple[PendulumState, jax.Array, jax.Array, jax.Array, jax.Array]:
+        """(state, obs `[O]`, reward, terminated, truncated) after action `[A]`; resets nothing."""
+        theta, speed, reward = pendulum.advance(jnp, state.theta, state.speed, action[0])
+        steps = state.steps + 1
+        state = PendulumState(theta, speed, steps)
+        truncated = steps >= self.max_steps
+        return state, pendulum.observe(jnp, theta, speed), reward, jnp.zeros((), bool), truncated
+
+
+_ENVIRONMENTS = {"pendulum": Pendulum()}
+
+
+def make_env(name: str):
+    """The environment of that name; the same object every time, so that programs are reused.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    if name not in _ENVIRONMENTS:
+        raise ValueError(f"env must be one of {', '.join(_ENVIRONMENTS)}, got {name!r}")
+    return _ENVIRONMENTS[name]

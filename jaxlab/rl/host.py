@@ -1,0 +1,148 @@
+"""Training with environments on the host: asynchronous processes, or all in turn.
+
+The parent learns. Samplers fill the ring, an evaluator tests the newest policy, a dashboard shows
+the curves, each in a process of its own, and none waits for another.
+"""
+
+import contextlib
+import signal
+import tempfile
+import threading
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxlab.rl.async_training import Observer, ignore, train_async
+from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.host_state import (
+    HostState,
+    fresh_state,
+    restore_state,
+    ring_spec,
+    save_state,
+)
+from jaxlab.rl.progress_log import EvalPoint, ProgressLog
+from jaxlab.rl.rates import Throughput, throughput
+from jaxlab.rl.sac import SACConfig
+from jaxlab.rl.sync_training import train_sync
+from jaxlab.rl.td3 import TD3Config
+from jaxlab.rl.vec_env import make_vec_env
+
+
+class TrainResult(NamedTuple):
+    """What `train_host` ends with.
+
+    Attributes:
+      learner: the algorithm's state.
+      env_steps: transitions collected, earlier calls on this workdir included.
+      updates: updates done, likewise.
+      throughput: rates of this call, from its start to its end.
+      eval_history: evaluations of this call, the last one made at its end.
+      worker_restarts: samplers that died and were replaced.
+      stopped: "max_seconds", "max_updates" or "target_return".
+    """
+
+    learner: Any
+    env_steps: int
+    updates: int
+    throughput: Throughput
+    eval_history: list[EvalPoint]
+    worker_restarts: int
+    stopped: str
+
+
+def train_host(
+    key: jax.Array,
+    config: SACConfig | TD3Config,
+    host: HostConfig,
+    workdir: str | PathLike | None = None,
+    *,
+    import_module: str | None = None,
+    observe: Observer = ignore,
+) -> TrainResult:
+    """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
+
+    No child process and no segment of shared memory is left behind, whatever ends it; an interrupt
+    saves a checkpoint first.
+
+    Args:
+      key: of parameters, noise, draws, environments and exploration.
+      config: the algorithm and its sizes.
+      host: processes, sizes and ends.
+      workdir: where checkpoints and `metrics.jsonl` (a line per evaluation) are kept.
+      import_module: imported by the processes first, to register environments with gymnasium.
+      observe: told, in async mode, what was busy from when to when (see `Observer`).
+
+    Raises:
+      ValueError: sizes that are not the environment's, an unknown environment.
+      FloatingPointError: a loss that is not finite, with the update; the last checkpoint stays.
+      RuntimeError: a sampler that keeps dying, with its error.
+    """
+    _check_sizes(config, host)
+    workdir = None if workdir is None else Path(workdir)
+    state = fresh_state(key, config, host)
+    if workdir is not None:
+        spec = ring_spec(config, host) if host.checkpoint_replay else None
+        state = restore_state(workdir, state, spec)
+
+    def keep(state: HostState) -> None:
+        if workdir is not None:
+            save_state(workdir, state)
+
+    before = state.env_steps, state.updates
+    train = train_async if host.mode == "async" else train_sync
+    with _metrics_file(workdir, host) as path, _termination_as_exit():
+        log = ProgressLog(path, host.batch_size, *before)
+        state, restarts, stopped = train(state, config, host, log, keep, import_module, observe)
+    rates = throughput(
+        state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()
+    )
+    return TrainResult(
+        state.learner,
+        state.env_steps,
+        state.updates,
+        rates,
+        log.history,
+        restarts,
+        stopped,
+    )
+
+
+def _check_sizes(config, host: HostConfig) -> None:
+    env = make_vec_env(host.env_id, 1)
+    sizes = {"obs_dim": env.obs_dim, "act_dim": env.act_dim}
+    env.close()
+    for name, size in sizes.items():
+        if getattr(config, name) != size:
+            raise ValueError(f"config.{name} is {getattr(config, name)}, {host.env_id} has {size}")
+
+
+@contextlib.contextmanager
+def _metrics_file(workdir: Path | None, host: HostConfig):
+    """Where evaluations are written: a dashboard reads them even where nobody keeps them."""
+    if workdir is not None:
+        yield workdir / "metrics.jsonl"
+    elif host.visualize:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "metrics.jsonl"
+    else:
+        yield None
+
+
+@contextlib.contextmanager
+def _termination_as_exit():
+    """SIGTERM unwinds the stack, so that processes and memory are cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    earlier = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -1,0 +1,46 @@
+"""The actor without jax, for processes that must start at once and use one thread."""
+
+from typing import Any
+
+import numpy as np
+
+_NOISE = 0.1  # standard deviation, of actions in [-1, 1]
+
+
+def numpy_actor(
+    params: dict[str, Any],
+    obs: np.ndarray,
+    log_std_min: float = -20.0,
+    log_std_max: float = 2.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and clipped log standard deviation `[B, A]` of obs `[B, O]`, as `actor_apply`."""
+    x = _trunk(params, obs)
+    log_std = np.clip(_dense(params["log_std"], x), log_std_min, log_std_max)
+    return _dense(params["mean"], x), log_std
+
+
+def act_greedily(params: dict[str, Any], obs: np.ndarray) -> np.ndarray:
+    """The deterministic actions `[B, A]` of a Gaussian or a deterministic actor."""
+    return np.tanh(_dense(params["mean"], _trunk(params, obs)))
+
+
+def explore(params: dict[str, Any], obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Actions `[B, A]` to collect experience with.
+
+    Drawn from a Gaussian actor; those of a deterministic one with normal noise, clipped.
+    """
+    if "log_std" in params:
+        mean, log_std = numpy_actor(params, obs)
+        return np.tanh(mean + np.exp(log_std) * rng.standard_normal(mean.shape, np.float32))
+    action = act_greedily(params, obs)
+    return np.clip(action + _NOISE * rng.standard_normal(action.shape, np.float32), -1, 1)
+
+
+def _trunk(params, x):
+    for i in range(sum(name.startswith("Dense_") for name in params)):
+        x = np.maximum(_dense(params[f"Dense_{i}"], x), 0)
+    return x
+
+
+def _dense(layer, x):
+    return x @ layer["kernel"] + layer["bias"]

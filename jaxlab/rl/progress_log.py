@@ -1,0 +1,60 @@
+"""Evaluations as they come: kept, appended to a file, and asked whether the goal is met."""
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxlab.rl.rates import throughput
+
+
+class EvalPoint(NamedTuple):
+    """One evaluation.
+
+    Attributes:
+      wall_s: seconds since training was called.
+      env_steps: transitions collected by then.
+      updates: updates done by then.
+      mean_return: mean undiscounted return of the deterministic policy.
+    """
+
+    wall_s: float
+    env_steps: int
+    updates: int
+    mean_return: float
+
+
+class ProgressLog:
+    """The history of one call of `train_host`, one line of JSON each in `path` if there is one.
+
+    A line holds the point and the rates since the last: `sample_hz`, `update_hz`,
+    `update_frame_hz`.
+    """
+
+    def __init__(self, path: Path | None, batch_size: int, env_steps: int, updates: int):
+        self.history: list[EvalPoint] = []
+        self.path, self._batch_size = path, batch_size
+        self._start = time.monotonic()
+        self._last = EvalPoint(0.0, env_steps, updates, float("nan"))
+
+    def seconds(self) -> float:
+        """Since training was called."""
+        return time.monotonic() - self._start
+
+    def add(self, env_steps: int, updates: int, mean_return: float) -> EvalPoint:
+        """Keeps an evaluation of the policy as it is now."""
+        point = EvalPoint(self.seconds(), env_steps, updates, mean_return)
+        last = self._last
+        rates = throughput(
+            point.env_steps - last.env_steps,
+            point.updates - last.updates,
+            self._batch_size,
+            max(point.wall_s - last.wall_s, 1e-9),
+        )
+        self.history.append(point)
+        self._last = point
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(point._asdict() | rates._asdict()) + "\n")
+        return point

@@ -1,0 +1,88 @@
+"""The process that collects experience: `python -m jaxlab.rl.sampler`, started by SamplerPool."""
+
+import importlib
+import os
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlab.rl.child_process import read_settings
+from jaxlab.rl.host_policy import explore
+from jaxlab.rl.shared_replay import ReplayHandle, SharedReplay
+from jaxlab.rl.stop_words import StopHandle, StopWords
+from jaxlab.rl.transition import Transition
+from jaxlab.rl.vec_env import make_vec_env
+from jaxlab.rl.weight_board import BoardHandle, WeightBoard
+
+
+class SamplerSettings(NamedTuple):
+    """What one sampler is told.
+
+    Attributes:
+      replay, board, stop: where to write, read, and look for the end.
+      slot: its shard and its flag.
+      env_id, n_envs, seed: see `make_vec_env`.
+      warmup_steps: transitions, of all samplers together, before the policy is used.
+      max_sample_hz: transitions per second at most; None for as many as there can be.
+      import_module: imported first, to register environments; None for none.
+      parent: the process without which it ends.
+    """
+
+    replay: ReplayHandle
+    board: BoardHandle
+    stop: StopHandle
+    slot: int
+    env_id: str
+    n_envs: int
+    seed: int
+    warmup_steps: int
+    max_sample_hz: float | None
+    import_module: str | None
+    parent: int
+
+
+def collect(settings: SamplerSettings) -> None:
+    """Steps the environments until the flag is up or the parent is gone.
+
+    Raises:
+      FloatingPointError: an observation or reward that is not finite, with environment and step.
+    """
+    if settings.import_module:
+        importlib.import_module(settings.import_module)
+    env = make_vec_env(settings.env_id, settings.n_envs, settings.seed)
+    rng = np.random.default_rng([settings.seed, settings.slot])
+    stop = StopWords.attach(settings.stop)
+    replay, board = SharedReplay.attach(settings.replay), WeightBoard.attach(settings.board)
+    obs, steps, version, params = env.reset(), 0, 0, None
+    start = time.monotonic()
+    while not stop.is_raised(settings.slot) and os.getppid() == settings.parent:
+        if board.version() != version:
+            version, params = board.read()
+        if params is None or replay.written().sum() < settings.warmup_steps:
+            action = rng.uniform(-1, 1, (env.n_envs, env.act_dim)).astype(np.float32)
+        else:
+            action = explore(params, obs, rng)
+        out = env.step(action)
+        check_finite(out.next_obs, out.reward, steps)
+        batch = Transition(obs, action, out.reward, out.next_obs, out.terminated)
+        replay.write(settings.slot, batch)
+        obs, steps = out.obs, steps + 1
+        if settings.max_sample_hz:
+            ahead = start + steps * env.n_envs / settings.max_sample_hz - time.monotonic()
+            time.sleep(max(ahead, 0))
+    env.close()
+
+
+def check_finite(obs: np.ndarray, reward: np.ndarray, step: int) -> None:
+    """Raises FloatingPointError that names the environment and the step."""
+    good = np.isfinite(obs).all(axis=1) & np.isfinite(reward)
+    if not good.all():
+        bad = int(np.argmin(good))
+        raise FloatingPointError(
+            f"environment {bad} gave obs {obs[bad]} and reward {reward[bad]} at step {step}"
+        )
+
+
+if __name__ == "__main__":
+    collect(read_settings())

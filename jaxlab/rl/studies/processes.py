@@ -1,0 +1,167 @@
+"""C1, C5 and C9: what runs beside what, how fast experience comes, how busy the machine is."""
+
+import os
+import resource
+import time
+
+import jax
+import numpy as np
+
+from jaxlab.rl import figures
+from jaxlab.rl.host import train_host
+from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.sac import SACConfig
+from jaxlab.rl.studies.solving import EPISODES, GOAL
+from jaxlab.rl.vec_env import make_vec_env
+from jaxlab.runs import Claim, Run, holds
+
+_KINDS = ("sample", "update", "evaluate")
+
+
+def measure(config, run: Run) -> list[Claim]:
+    """A solved Pendulum with every process beside the others, in turn, and at full speed."""
+    together = run.once("async", lambda: _solve(config, run, "async"))
+    in_turn = run.once("sync", lambda: _solve(config, run, "sync")) if config.compare_sync else None
+    full = run.once("full_speed", lambda: _full_speed(config))
+    run.figure("timeline", figures.timeline(together, _KINDS))
+    return [
+        _overlap(together, in_turn),
+        _sampling(config, full),
+        _utilisation(config, full),
+    ]
+
+
+def _algorithm(obs_dim: int, act_dim: int, hidden=(64, 64)) -> SACConfig:
+    rates = dict.fromkeys(("actor_lr", "critic_lr", "alpha_lr"), 3e-3)
+    return SACConfig(obs_dim, act_dim, hidden, tau=0.01, **rates)
+
+
+def _solve(config, run: Run, mode: str) -> dict:
+    """Pendulum to the goal, from the call of `train_host` on."""
+    busy = []
+    host = HostConfig(
+        mode=mode,
+        envs_per_sampler=64,
+        max_sample_hz=4000.0,
+        target_return=GOAL,
+        eval_episodes=EPISODES,
+        eval_every_s=1.0,
+        visualize=mode == "async",
+        max_seconds=config.solve_seconds,
+        max_updates=20_000,
+    )
+    result = train_host(
+        jax.random.key(config.seed),
+        _algorithm(3, 1),
+        host,
+        run.workdir / f"pendulum_{mode}",
+        observe=lambda *interval: busy.append(interval),
+    )
+    first = min((start for _, start, _ in busy), default=0.0)
+    kept = {
+        kind: np.array([(a - first, b - first) for k, a, b in busy if k == kind]).reshape(-1, 2)
+        for kind in _KINDS
+    }
+    return {
+        "busy": kept,
+        "seconds": result.eval_history[-1].wall_s,
+        "updates": result.updates,
+        "env_steps": result.env_steps,
+        "mean_return": result.eval_history[-1].mean_return,
+        "stopped": result.stopped,
+        "sample_hz": result.throughput.sample_hz,
+        "load": os.getloadavg()[0],
+    }
+
+
+def _overlap(together: dict, in_turn: dict | None) -> Claim:
+    """Evaluations during which rows came in and updates were made."""
+    busy = together["busy"]
+
+    def meets(interval, others) -> bool:
+        return bool(((others[:, 0] < interval[1]) & (others[:, 1] > interval[0])).any())
+
+    beside = [meets(x, busy["sample"]) and meets(x, busy["update"]) for x in busy["evaluate"]]
+    detail = (
+        f"Pendulum to {GOAL:g}: {int(together['updates']):,} updates, "
+        f"{int(together['env_steps']):,} steps, mean return {float(together['mean_return']):.0f}, "
+        f"ended by {together['stopped']}, load average {float(together['load']):.1f}; a fourth "
+        "process served the curves. Criterion: an evaluation during which transitions came in and "
+        "updates were made"
+    )
+    passed = any(beside)
+    measured = f"{sum(beside)} of {len(beside)} evaluations beside sampling and updates"
+    if in_turn is not None:
+        ratio = float(together["seconds"]) / float(in_turn["seconds"])
+        measured += f"; {ratio:.2f} of the time in turn"
+        detail += ", and <= 0.8 of the time in turn where the machine is quiet (load <= 1)"
+        if float(in_turn["load"]) <= 1:
+            passed = passed and ratio <= 0.8
+    return Claim(
+        "C1",
+        "Sampling, updates, evaluation and visualisation run asynchronously",
+        "",
+        measured,
+        holds(passed),
+        detail=f"{detail}.",
+    )
+
+
+def _full_speed(config) -> dict:
+    """Rates and use of the processors with samplers that are not held back."""
+    env = make_vec_env(config.speed_env, 1)
+    algorithm = _algorithm(env.obs_dim, env.act_dim, config.rate_hidden)
+    env.close()
+    host = HostConfig(
+        env_id=config.speed_env,
+        envs_per_sampler=config.speed_envs,
+        max_seconds=config.speed_seconds,
+        eval_episodes=1,
+        eval_every_s=60.0,
+        batch_size=1024,
+    )
+    before, start = _processor_seconds(), time.monotonic()
+    result = train_host(jax.random.key(config.seed), algorithm, host)
+    used = _processor_seconds() - before
+    wall = time.monotonic() - start
+    return {
+        "sample_hz": result.throughput.sample_hz,
+        "update_hz": result.throughput.update_hz,
+        "use": used / (wall * len(os.sched_getaffinity(0))),
+        "load": os.getloadavg()[0],
+    }
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = (resource.getrusage(x) for x in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(x.ru_utime + x.ru_stime for x in used)
+
+
+def _sampling(config, full: dict) -> Claim:
+    goal = 50_000 if config.speed_env.startswith("numpy:") else 8000
+    rate = float(full["sample_hz"])
+    return Claim(
+        "C5",
+        "Up to 15,000 transitions sampled per second",
+        "15,000 Hz",
+        f"{rate:,.0f} Hz",
+        holds(rate >= goal),
+        detail=f"{config.speed_env}, one sampler of {config.speed_envs} environments, while "
+        f"learning at {float(full['update_hz']):.0f} updates of 1,024 rows per second; load "
+        f"average {float(full['load']):.1f}. Criterion: >= {goal:,} Hz.",
+    )
+
+
+def _utilisation(config, full: dict) -> Claim:
+    use = float(full["use"])
+    return Claim(
+        "C9",
+        "The limit of one desktop's hardware is approached",
+        "",
+        f"{use:.0%} of the processors' time",
+        "reported" if config.speed_seconds < 20 else holds(use >= 0.9),
+        detail=f"Over {config.speed_seconds:g} s of the run of C5, start included; other work on "
+        f"the machine takes its share (load average {float(full['load']):.1f}). Criterion in runs "
+        "of 20 s and more: >= 90%.",
+    )

@@ -1,0 +1,113 @@
+"""C3 and C6: the batch size that measurement finds, and how many rows a second it learns from."""
+
+import os
+import time
+
+import jax
+import numpy as np
+
+from jaxlab.rl import figures
+from jaxlab.rl.learner import learn_from_rows
+from jaxlab.rl.rates import sac_flops
+from jaxlab.rl.sac import SACConfig, sac_init
+from jaxlab.rl.tuning import tune_batch_size
+from jaxlab.runs import Claim, Run, holds, progress
+
+_REPEATS = 3
+_UPDATES = 4  # fused in a call
+_MATMUL = 1024
+
+
+def measure(config, run: Run) -> list[Claim]:
+    """The tuner against the whole grid, and the rate that it ends with against the ceiling."""
+    algorithm = SACConfig(config.rate_obs_dim, config.rate_act_dim, config.rate_hidden)
+    result = run.once("update_rates", lambda: _tune_and_sweep(config, algorithm))
+    sizes, grid, rates = result["sizes"], result["grid"], result["cpu_grid"]
+    run.figure("update_rates", figures.update_rates(result, algorithm))
+    best, chosen = grid.max(), grid[list(sizes).index(int(result["chosen"]))]
+    flops = sum(sac_flops(algorithm, 1))
+    ceiling = float(result["matmul_flops"]) / flops
+    where = (
+        f"{algorithm.hidden} on {algorithm.obs_dim} and {algorithm.act_dim} numbers, "
+        f"{flops:,} FLOP a row, load average {float(result['load']):.1f}"
+    )
+    small_net = max(algorithm.hidden) <= 64
+    share = chosen / ceiling
+    return [
+        Claim(
+            "C3",
+            "Parallelisation hyperparameters are adjusted to the hardware",
+            "",
+            f"batch {int(result['chosen'])}: {chosen / best:.0%} of the best of the grid",
+            holds(chosen >= 0.9 * best),
+            detail=f"Rows per second by batch size, wall: {_listed(sizes, grid)}; per processor "
+            f"second: {_listed(sizes, rates)}; {where}. Criterion: >= 90%. Samplers are tuned by "
+            "--autotune.",
+        ),
+        Claim(
+            "C6",
+            "Up to 370,000 rows learned from per second",
+            "370,000 Hz",
+            f"{chosen:,.0f} Hz, {share:.0%} of what the products alone allow",
+            holds(chosen >= 200_000 if small_net else share >= 0.45),
+            detail=f"Batch {int(result['chosen'])}, {where}; ceiling {ceiling:,.0f} rows/s at "
+            f"{float(result['matmul_flops']) / 1e9:.0f} GFLOP/s. The paper's hardware and networks "
+            "are not known. Criterion: >= 200,000 Hz with networks of 64, else >= 45% of the "
+            "ceiling.",
+        ),
+    ]
+
+
+def _listed(sizes, rates) -> str:
+    return ", ".join(f"{size}: {rate:,.0f}" for size, rate in zip(sizes, rates, strict=True))
+
+
+def _tune_and_sweep(config, algorithm: SACConfig) -> dict:
+    rng = np.random.default_rng(config.seed)
+    state = sac_init(jax.random.key(config.seed), algorithm)
+    programs = {}
+
+    def rate(size: int) -> tuple[float, float]:
+        """Rows per second of wall and of processor time, medians."""
+        nonlocal state
+        if size not in programs:
+            width = 2 * algorithm.obs_dim + algorithm.act_dim + 2
+            rows = rng.normal(size=(_UPDATES, size, width)).astype(np.float32)
+            rows[..., -1] = 0
+            programs[size] = jax.device_put(rows)
+            state, _ = learn_from_rows(jax.random.key(0), state, programs[size], algorithm)
+            jax.block_until_ready(state.step)
+        wall, cpu = [], []
+        for _ in range(_REPEATS):
+            count, start, start_cpu = 0, time.perf_counter(), time.process_time()
+            while time.perf_counter() - start < config.rate_seconds:
+                state, _ = learn_from_rows(jax.random.key(0), state, programs[size], algorithm)
+                jax.block_until_ready(state.step)
+                count += _UPDATES * size
+            wall.append(count / (time.perf_counter() - start))
+            cpu.append(count / (time.process_time() - start_cpu))
+        return float(np.median(wall)), float(np.median(cpu))
+
+    chosen = tune_batch_size(lambda size: rate(size)[0], config.batch_sizes, patience=2).best
+    grid = np.array([rate(size) for size in progress(config.batch_sizes, "batch sizes")])
+    return {
+        "chosen": np.array(chosen),
+        "sizes": np.array(config.batch_sizes),
+        "grid": grid[:, 0],
+        "cpu_grid": grid[:, 1],
+        "matmul_flops": np.array(_matmul_rate()),
+        "load": np.array(os.getloadavg()[0]),
+    }
+
+
+def _matmul_rate() -> float:
+    """FLOP per second of a large product, the best of several."""
+    square = jax.random.normal(jax.random.key(0), (_MATMUL, _MATMUL))
+    multiply = jax.jit(lambda a: a @ a)
+    multiply(square).block_until_ready()
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        multiply(square).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * _MATMUL**3 / min(times)

@@ -1,0 +1,12 @@
+"""Parallel actor-critic training at the limit of one machine (Spreeze): claims C1 to C11.
+
+python scripts/spreeze.py --preset=smoke
+python scripts/spreeze.py --experiment=train --env_id=gym:HalfCheetah-v5 --batch_size=1024 --lr=1e-3
+python scripts/spreeze.py --experiment=train --env_id=gym:Pendulum-v1 --mode=sync --max_updates=4000
+"""
+
+from jaxlab.rl import experiment
+from jaxlab.runs import launch
+
+if __name__ == "__main__":
+    launch("spreeze", experiment)

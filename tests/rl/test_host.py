@@ -1,0 +1,196 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlab import rl
+
+CONFIG = rl.SACConfig(3, 1, (8, 8))
+SMALL = {
+    "envs_per_sampler": 4,
+    "batch_size": 16,
+    "updates_per_call": 4,
+    "capacity": 2000,
+    "warmup_steps": 40,
+    "eval_every_s": 0.5,
+    "eval_episodes": 2,
+    "max_seconds": 120.0,
+}
+
+
+def segments():
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
+def children():
+    listing = subprocess.run(
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+    )
+    return [line for line in listing.stdout.splitlines() if "jaxlab.rl" in line]
+
+
+def learner_of(result):
+    return jax.device_get(result.learner)
+
+
+def test_asynchronous_training(tmp_path):
+    before = segments()
+    host = rl.HostConfig(n_samplers=2, max_updates=400, **SMALL)
+    result = rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
+    assert (result.updates, int(result.learner.step)) == (400, 400)
+    assert result.stopped == "max_updates"
+    assert result.env_steps >= 40
+    assert result.worker_restarts == 0
+    last = result.eval_history[-1]
+    assert (last.updates, last.env_steps) == (400, result.env_steps)
+    assert -2000 < last.mean_return < 0
+    assert result.throughput.update_frame_hz == pytest.approx(16 * result.throughput.update_hz)
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == len(result.eval_history)
+    names = "wall_s env_steps updates mean_return sample_hz update_hz update_frame_hz"
+    assert set(lines[-1]) == set(names.split())
+    assert segments() == before
+    assert children() == []
+
+    more = rl.HostConfig(n_samplers=2, max_updates=408, **SMALL)
+    resumed = rl.train_host(jax.random.key(0), CONFIG, more, tmp_path)
+    assert resumed.updates == 408
+    assert resumed.env_steps > result.env_steps
+    assert np.isfinite(resumed.learner.actor["mean"]["kernel"]).all()
+    again = rl.train_host(jax.random.key(0), CONFIG, more, tmp_path)
+    chex.assert_trees_all_equal(learner_of(again), learner_of(resumed))
+
+
+@pytest.mark.parametrize("algorithm", [CONFIG, rl.TD3Config(3, 1, (8,))])
+def test_in_turn_the_same_key_gives_the_same_bits(algorithm):
+    host = rl.HostConfig(mode="sync", max_updates=30, **SMALL)
+    first, second = (rl.train_host(jax.random.key(1), algorithm, host) for _ in range(2))
+    chex.assert_trees_all_equal(learner_of(first), learner_of(second))
+    assert first.updates == 30
+    assert first.env_steps == second.env_steps == 4 * (9 + 8)
+    other = rl.train_host(jax.random.key(2), algorithm, host)
+    assert not np.allclose(
+        other.learner.actor["mean"]["kernel"], first.learner.actor["mean"]["kernel"]
+    )
+
+
+def test_a_run_that_goes_on_from_a_segment_ends_with_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxlab.rl.sync_training._SEGMENT_STEPS", 15)
+    settings = SMALL | {"checkpoint_every_s": 1e-9}
+    host = rl.HostConfig(mode="sync", max_updates=60, **settings)
+    whole = rl.train_host(jax.random.key(3), CONFIG, host)
+
+    # Dies in the second segment, after the first one's checkpoint.
+    from jaxlab.rl import sync_training
+
+    learn, calls = sync_training.learn_from_rows, []
+
+    def die(*args):
+        calls.append(args)
+        if len(calls) == 9:
+            raise MemoryError("killed")
+        return learn(*args)
+
+    monkeypatch.setattr(sync_training, "learn_from_rows", die)
+    with pytest.raises(MemoryError):
+        rl.train_host(jax.random.key(3), CONFIG, host, tmp_path)
+    monkeypatch.setattr(sync_training, "learn_from_rows", learn)
+    resumed = rl.train_host(jax.random.key(3), CONFIG, host, tmp_path)
+    assert resumed.env_steps == whole.env_steps
+    chex.assert_trees_all_equal(learner_of(resumed), learner_of(whole))
+
+
+def test_losses_that_are_not_finite_end_it(monkeypatch):
+    from jaxlab.rl import sync_training
+
+    def broken(key, state, rows, config):
+        return state, {"critic_loss": jnp.array([1.0, 2.0, jnp.nan, 3.0])}
+
+    monkeypatch.setattr(sync_training, "learn_from_rows", broken)
+    with pytest.raises(FloatingPointError, match="critic_loss is nan at update 3"):
+        rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(mode="sync", **SMALL))
+
+
+def test_the_learner_waits_for_the_samplers():
+    host = rl.HostConfig(mode="sync", max_updates=20, max_replay_ratio=2.0, **SMALL)
+    result = rl.train_host(jax.random.key(0), CONFIG, host)
+    assert 16 * result.updates <= 2 * result.env_steps + 4 * 16
+
+
+def test_time_and_goal_end_it():
+    timed = SMALL | {"max_seconds": 0.2, "warmup_steps": 10**6, "capacity": 10**6}
+    result = rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(mode="sync", **timed))
+    assert (result.stopped, result.updates) == ("max_seconds", 0)
+    assert len(result.eval_history) == 1
+    easy = SMALL | {"eval_every_s": 1e-3}
+    host = rl.HostConfig(mode="sync", target_return=-5000.0, **easy)
+    assert rl.train_host(jax.random.key(0), CONFIG, host).stopped == "target_return"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
+    before = segments()
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent("""
+        import signal
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        import jax
+        from jaxlab import rl
+
+        host = rl.HostConfig(envs_per_sampler=4, batch_size=16, warmup_steps=40, eval_every_s=0.2)
+        rl.train_host(jax.random.key(0), rl.SACConfig(3, 1, (8,)), host, "out")
+        """)
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+    )
+    log = tmp_path / "out" / "metrics.jsonl"
+    deadline = time.monotonic() + 100
+    while not (log.exists() and '"updates": 0,' not in log.read_text().splitlines()[-1]):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    assert process.returncode != 0
+    assert segments() == before
+    if number == signal.SIGINT:
+        assert (tmp_path / "out" / "checkpoint").is_dir()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_samplers": 0}, "n_samplers must be >= 1, got 0"),
+        ({"max_seconds": 0.0}, "max_seconds must be positive, got 0.0"),
+        ({"max_updates": 0}, "max_updates must be positive or None, got 0"),
+        ({"mode": "threads"}, "mode must be one of async, sync, got threads"),
+        ({"capacity": 8}, "capacity must hold a step of every environment, got 8"),
+    ],
+)
+def test_refuses_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        rl.HostConfig(**settings)
+
+
+def test_refuses_other_sizes_and_algorithms():
+    host = rl.HostConfig(**SMALL)
+    with pytest.raises(ValueError, match=r"config\.obs_dim is 4, numpy:pendulum has 3"):
+        rl.train_host(jax.random.key(0), rl.SACConfig(4, 1), host)
+    with pytest.raises(TypeError, match="must be a SACConfig or a TD3Config, got Settings"):
+        rl.train_host(jax.random.key(0), type("Settings", (), {"obs_dim": 3, "act_dim": 1})(), host)

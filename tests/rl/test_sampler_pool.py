@@ -1,0 +1,161 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlab import rl
+from jaxlab.rl import pendulum
+from jaxlab.rl.sampler import check_finite
+
+CONFIG = rl.SACConfig(3, 1, (8,))
+
+
+@pytest.fixture
+def shared():
+    actor = jax.device_get(rl.sac_init(jax.random.key(0), CONFIG).actor)
+    with (
+        rl.SharedReplay.create(rl.ReplaySpec(4000, 3, 1, 2)) as ring,
+        rl.WeightBoard.create(actor) as board,
+    ):
+        yield ring, board, actor
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_samplers_fill_their_shards_with_real_transitions(shared):
+    ring, board, actor = shared
+    board.publish(actor)
+    with rl.SamplerPool(
+        ring.handle, board.handle, "numpy:pendulum", n_samplers=2, envs_per_sampler=5
+    ) as pool:
+        pool.start()
+        assert len(set(pool.pids())) == 2
+        wait_until(lambda: (ring.written() > 2000).all())
+        assert pool.poll() == 0
+    batch = ring.sample(np.random.default_rng(0), 200)
+    theta = np.arctan2(batch.obs[:, 1], batch.obs[:, 0])
+    theta, speed, reward = pendulum.advance(np, theta, batch.obs[:, 2], batch.action[:, 0])
+    np.testing.assert_allclose(reward, batch.reward, atol=1e-3)
+    np.testing.assert_allclose(pendulum.observe(np, theta, speed), batch.next_obs, atol=1e-4)
+    assert (batch.terminated == 0).all()
+    # Those of a policy, no longer uniform ones.
+    mean, log_std = rl.numpy_actor(actor, batch.obs)
+    action = np.clip(batch.action, -0.999999, 0.999999)
+    z = (np.arctanh(action) - mean) / np.exp(log_std)
+    assert abs(z.mean()) < 0.3
+    assert 0.8 < z.std() < 1.2
+
+
+def test_a_killed_sampler_is_replaced_and_then_missed(shared):
+    ring, board, _ = shared
+    with rl.SamplerPool(
+        ring.handle,
+        board.handle,
+        "numpy:pendulum",
+        n_samplers=1,
+        envs_per_sampler=4,
+        max_restarts=1,
+    ) as pool:
+        pool.start()
+        first = pool.pids()
+        wait_until(lambda: ring.written()[0])
+        os.kill(first[0], signal.SIGKILL)
+        wait_until(lambda: pool.poll() == 1)
+        assert pool.pids() != first
+        written = ring.written()[0]
+        wait_until(lambda: ring.written()[0] > written)
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        with pytest.raises(RuntimeError, match=r"sampler 0 died 2 times, .*exit code -9"):
+            wait_until(lambda: pool.poll() > 1)
+
+
+def test_the_error_of_a_sampler_reaches_the_parent(shared):
+    ring, board, _ = shared
+    with rl.SamplerPool(
+        ring.handle,
+        board.handle,
+        "numpy:nothing",
+        n_samplers=1,
+        envs_per_sampler=4,
+        max_restarts=0,
+    ) as pool:
+        pool.start()
+        with pytest.raises(RuntimeError, match="env_id must be numpy:pendulum or gym:ID"):
+            wait_until(lambda: pool.poll() > 0)
+
+
+def test_resizing(shared):
+    ring, board, _ = shared
+    with rl.SamplerPool(
+        ring.handle, board.handle, "numpy:pendulum", n_samplers=2, envs_per_sampler=4
+    ) as pool:
+        pool.start()
+        wait_until(lambda: ring.written().all())
+        pool.resize(1)
+        assert len(pool.pids()) == 1
+        low, high = ring._valid()
+        assert low[1] >= high[1]  # the retired shard
+        pool.resize(2)
+        written = ring.written()[1]
+        wait_until(lambda: ring.written()[1] > written)
+        for n in (0, 3):
+            with pytest.raises(ValueError, match=rf"n_samplers must lie in 1\.\.2, .*got {n}"):
+                pool.resize(n)
+
+
+def test_the_rate_is_capped(shared):
+    ring, board, _ = shared
+    with rl.SamplerPool(
+        ring.handle,
+        board.handle,
+        "numpy:pendulum",
+        n_samplers=1,
+        envs_per_sampler=4,
+        max_sample_hz=200.0,
+    ) as pool:
+        pool.start()
+        wait_until(lambda: ring.written()[0])
+        start, before = time.monotonic(), ring.written()[0]
+        time.sleep(0.5)
+        seconds = time.monotonic() - start
+        assert ring.written()[0] - before <= 200 * seconds + 8
+
+
+def test_nothing_is_left_behind(shared):
+    ring, board, _ = shared
+    segments = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    pool = rl.SamplerPool(
+        ring.handle, board.handle, "numpy:pendulum", n_samplers=2, envs_per_sampler=4
+    )
+    pool.start()
+    pids = pool.pids()
+    pool.stop()
+    pool.stop()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    if segments:
+        assert set(os.listdir("/dev/shm")) == segments
+
+
+def test_samplers_do_not_import_jax():
+    code = "import sys, jaxlab.rl.sampler; assert not {'jax', 'flax', 'optax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_that_are_not_finite_are_named():
+    obs, reward = np.zeros((3, 2)), np.zeros(3)
+    check_finite(obs, reward, 0)
+    reward[1] = np.nan
+    with pytest.raises(FloatingPointError, match=r"environment 1 gave .*reward nan at step 7"):
+        check_finite(obs, reward, 7)
