@@ -49,29 +49,51 @@ def batch():
     return positions, np.concatenate([positions, features[..., 3:]], -1)
 
 
+def random_variables(model, positions, features):
+    """Parameters and statistics drawn at their shapes: cheaper than compiling `init`."""
+    shapes = shapes_of(model, positions.shape[1], features.shape[2])
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(0.1, 0.2, x.shape), jnp.float32), shapes["params"]
+    )
+    stats = jax.tree.map(
+        lambda x: jnp.asarray(rng.uniform(0.5, 1.5, x.shape), jnp.float32), shapes["batch_stats"]
+    )
+    return {"params": params, "batch_stats": stats}
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_tiny_networks(name, batch):
+def test_evaluation_depends_neither_on_order_nor_on_the_batch(name, batch):
     positions, features = batch
     model = splat.make_classifier(name, 4, size="tiny")
-    key = jax.random.key(0)
-    variables = jax.jit(model.init)({"params": key, "dropout": key}, positions, features)
-    assert set(variables) == {"params", "batch_stats"}
-    # Running statistics other than 0 and 1, so that evaluation uses them.
-    stats = jax.tree.map(lambda x: x + 0.1, variables["batch_stats"])
-    variables = variables | {"batch_stats": stats}
+    variables = random_variables(model, positions, features)
     apply = jax.jit(model.apply)
     logits = apply(variables, positions, features)
     assert logits.shape == (BATCH, 4)
     assert jnp.isfinite(logits).all()
+    scale = float(abs(logits).max())
 
     order = np.random.default_rng(1).permutation(POINTS)
     permuted = apply(variables, positions[:, order], features[:, order])
-    np.testing.assert_allclose(permuted, logits, atol=2e-4)
+    np.testing.assert_allclose(permuted, logits, atol=1e-4 * scale)
 
     others = positions.copy(), features.copy()
     for x in others:
         x[1:] = x[1:][::-1] * 0.5
-    np.testing.assert_allclose(apply(variables, *others)[0], logits[0], atol=1e-5)
+    np.testing.assert_allclose(apply(variables, *others)[0], logits[0], atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("dela", "pointmlp", "ptv3") else [])
+        for name in CLASSIFIERS
+    ],
+)
+def test_every_parameter_has_a_gradient(name, batch):
+    positions, features = batch
+    model = splat.make_classifier(name, 4, size="tiny")
+    variables = random_variables(model, positions, features)
 
     def loss(params):
         out, changed = model.apply(
@@ -80,21 +102,21 @@ def test_tiny_networks(name, batch):
             features,
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": key},
+            rngs={"dropout": jax.random.key(0)},
         )
         return (out**2).mean(), changed
 
     gradient, changed = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(gradient))
-    # Every parameter of the classifier matters (DeLA's regressors serve training's extra term).
-    used = jax.tree_util.tree_leaves_with_path(gradient)
-    dead = [
-        jax.tree_util.keystr(path)
-        for path, x in used
-        if not x.any() and "regressor" not in str(path) and "bias" not in str(path)
-    ]
-    assert len(dead) <= (0 if name not in ("dela",) else 12), dead
-    assert jax.tree.structure(changed["batch_stats"]) == jax.tree.structure(stats)
+    dead = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        where = jax.tree_util.keystr(path)
+        assert jnp.isfinite(leaf).all(), where
+        # A bias before a normalisation has none; DeLA's regressors serve an extra term.
+        if not leaf.any() and "bias" not in where and "regressor" not in where:
+            dead.append(where)
+    assert not dead
+    before = variables["batch_stats"]
+    assert jax.tree.structure(changed["batch_stats"]) == jax.tree.structure(before)
 
 
 def test_pointnet_without_positions_skips_its_input_transform():
@@ -119,7 +141,7 @@ def test_jitted_gradients_are_the_eager_ones():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(8, 40, 11)), jnp.float32)
     model = splat.make_classifier("pointnet", 5, size="tiny", dropout=0.0)
-    variables = jax.jit(model.init)({"params": jax.random.key(1)}, x[..., :3], x)
+    variables = random_variables(model, x[..., :3], x)
 
     def loss(params):
         out, _ = model.apply(

@@ -21,7 +21,7 @@ TINY = dataclasses.replace(
     fit_views=4,
     fit_gaussians=24,
     fit_steps=5,
-    fit_counts=(16, 24),
+    fit_counts=(24, 32),
     fit_objects=4,
     compared_objects=1,
     fitted_points=32,
@@ -164,6 +164,7 @@ def test_a_killed_fit_ends_the_same(tmp_path, monkeypatch):
     assert fit_capture(tmp_path / "killed", out=str(tmp_path / "a.ply")) == whole
 
 
+@pytest.mark.slow
 def test_posed_images_are_fitted(tmp_path):
     image = pytest.importorskip("PIL.Image")
     cameras = splat.orbit_cameras(4, 3.2, 12, 12)

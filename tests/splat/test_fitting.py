@@ -64,6 +64,7 @@ def test_parts_of_a_fit_end_as_the_whole(scene):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_objects_batch(scene):
     images, cameras, points, colors = scene
     config = dataclasses.replace(CONFIG, num_steps=4, densify_every=2, densify_from=2)

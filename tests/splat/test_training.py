@@ -77,7 +77,7 @@ def test_a_resumed_training_ends_the_same(trained, data):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_devices_give_the_numbers_of_one(devices, trained, data):
     several = splat.train_classifier(
         jax.random.key(1), data, data, CONFIG, devices=jax.local_devices()[:devices]
@@ -130,7 +130,7 @@ def test_one_step_is_the_optimizer_on_the_mean_loss(data):
     assert after.step == 1
 
 
-@pytest.mark.parametrize("model", ["pointnet", "dela"])
+@pytest.mark.parametrize("model", ["pointnet", pytest.param("dela", marks=pytest.mark.slow)])
 def test_regularizers_count_where_they_are_asked_for(model, data):
     features = np.asarray(splat.build_features(data.cloud, "posq"))[:4]
     args = features[..., :3], features, jnp.asarray(data.labels[:4])

@@ -79,7 +79,8 @@ def _mitigated(config, tables: dict[str, Table]) -> Claim:
         holds(all(judged)) if judged else "reported",
         detail=f"Overall accuracy of {model} by features (p position, o opacity, s scale, q "
         "rotation). On A the best possible are 1/3, 2/3, 2/3, 1. Criterion: on A p < po, psq < "
-        "posq and posq >= 0.95; on B posq >= 0.95 and p <= 0.45.",
+        "posq and posq >= 0.95; on B posq >= 0.95 and p <= 0.45. On B positions are not blind: "
+        "a fit moves means onto the wires.",
     )
 
 
