@@ -23,10 +23,12 @@ class Config:
     objects_per_class: int = option(30, "analytic objects a class, in training and in test")
     num_points: int = option(96, "Gaussians of an analytic object, or of one in cloud_root")
     num_steps: int = option(200, "optimizer steps on analytic objects, or on those of cloud_root")
-    batch_size: int = option(32, "objects a step, over all devices")
-    learning_rate: float = option(2e-3, "largest learning rate of AdamW")
-    weight_decay: float = option(1e-4, "decoupled weight decay")
-    label_smoothing: float = option(0.0, "share of a target spread over all classes")
+    batch_size: int = option(32, "objects a step of a tiny backbone, over all devices")
+    learning_rate: float = option(
+        2e-3, "largest learning rate of a tiny one (paper size: the recipe)"
+    )
+    weight_decay: float = option(1e-4, "decoupled weight decay of a tiny one")
+    label_smoothing: float = option(0.0, "share of a tiny one's target spread over all classes")
     checkpoint_every: int = option(0, "steps between checkpoints of a training; 0 makes none")
     fit_objects: int = option(20, "boxes of each kind that are fitted")
     fit_size: int = option(32, "pixels along a side of their images")

@@ -183,7 +183,7 @@ def train_classifier(
         state, part = run(step_key, state, cloud, labels, mean, std)
         losses[done : done + steps] = part
         if on_chunk is not None:
-            on_chunk(Progress(state, losses))
+            on_chunk(Progress(state, losses.copy()))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits, _ = evaluate(variables, test.cloud, mean, std, config, num_classes)
     metrics = classification_metrics(logits, test.labels, num_classes)

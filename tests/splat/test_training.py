@@ -68,7 +68,7 @@ def test_a_resumed_training_ends_the_same(trained, data):
     config, key = CONFIG, jax.random.key(1)
     splat.train_classifier(key, data, data, config, chunk_steps=6, on_chunk=kept.append)
     assert [int(p.state.step) for p in kept] == [6, 12]
-    assert np.isnan(kept[0].losses[6:]).all() or kept[0].losses is kept[1].losses
+    assert np.isnan(kept[0].losses[6:]).all()
     resumed = splat.train_classifier(key, data, data, config, chunk_steps=6, progress=kept[0])
     np.testing.assert_allclose(resumed.losses, trained.losses, atol=1e-6)
     for a, b in zip(

@@ -5,6 +5,7 @@ import numpy as np
 
 from jaxlab.runs import Run, latest_step, restore_checkpoint, save_checkpoint
 from jaxlab.splat.features import ordered_letters
+from jaxlab.splat.recipes import published_config
 from jaxlab.splat.training import ClsConfig, evaluate, init_progress, train_classifier
 from jaxlab.splat.types import CloudDataset
 
@@ -30,7 +31,9 @@ def trial_key(config, *numbers: int) -> jax.Array:
 
 
 def cls_config(config, model: str, num_steps: int) -> ClsConfig:
-    """How the experiment trains `model`."""
+    """How the experiment trains `model`: at paper size by its published recipe."""
+    if config.size == "paper":
+        return published_config(model, num_steps, ALL)
     return ClsConfig(
         model=model,
         size=config.size,
