@@ -201,7 +201,7 @@ def classifiers(name: str, network, module: nn.Module, batch: int, points: int, 
         loss = nn.functional.cross_entropy(module(*tensors), target)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return side_by_side(
         f"{name} step, {batch} x {points} points",
