@@ -77,7 +77,8 @@ def test_a_resumed_training_ends_the_same(trained, data):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
 def test_devices_give_the_numbers_of_one(devices, trained, data):
     several = splat.train_classifier(
         jax.random.key(1), data, data, CONFIG, devices=jax.local_devices()[:devices]
