@@ -155,6 +155,8 @@ def _find_names(weight: Weight, cfg: LMConfig, tensors: _Tensors) -> list[str]:
         spellings = [name, name.removeprefix(base_prefix(cfg.model_type))]
         if cfg.model_type == "gpt_neox":
             spellings.append(name.replace("embed_out", "lm_head"))
+        if weight.path[0] == "score":
+            spellings.append("regression_head.weight")
         known = [spelling for spelling in spellings if spelling in tensors]
         if not known:
             raise KeyError(f"the checkpoint has no tensor {name}")

@@ -253,8 +253,19 @@ def _biases(config: dict, model_type: str) -> dict:
     return {"qkv_bias": bias, "out_bias": bias}
 
 
+# Reward models whose class is their own, though they are a sequence classifier with one label.
+_SCALAR_REWARDS = ("EurusRewardModel",)
+
+
 def _num_labels(config: dict) -> int:
     architecture = (config.get("architectures") or [""])[0]
+    if architecture in _SCALAR_REWARDS:
+        return 1
+    if "Reward" in architecture:
+        raise ValueError(
+            f"reward model {architecture} has a head of its own that is not supported; supported: "
+            f"*ForSequenceClassification, {', '.join(_SCALAR_REWARDS)}"
+        )
     if not architecture.endswith("ForSequenceClassification"):
         return 0
     return len(config.get("id2label") or ()) or config.get("num_labels") or 2

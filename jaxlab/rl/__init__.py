@@ -12,6 +12,7 @@ Names are imported when they are first used: the samplers must not import jax.
 import importlib
 
 _HOMES = {
+    "autotuning": ("autotune",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "data_parallel": ("make_pmap_step",),
     "device_envs": ("make_env",),

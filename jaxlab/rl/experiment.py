@@ -50,6 +50,8 @@ class Config:
     lr: float = option(3e-4, "train: learning rate; 1e-3 suits batches of 1,024 and more")
     gamma: float = option(0.99, "train: discount")
     tau: float = option(0.005, "train: how far the targets follow")
+    autotune: bool = option(False, "train: measure batch size, updates per call and samplers first")
+    sampler_counts: tuple[int, ...] = option((1, 2, 4), "train: samplers that --autotune tries")
     n_samplers: int = option(1, "train: sampling processes")
     envs_per_sampler: int = option(16, "train: environments in each")
     batch_size: int = option(256, "train: rows of an update")

@@ -46,6 +46,7 @@ PRESETS = {
     "smoke": Config(
         num_seeds=2,
         models=("pointnet",),
+        num_steps=150,
         fit_objects=1,
         fit_size=24,
         fit_gaussians=128,

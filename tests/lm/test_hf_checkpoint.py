@@ -177,3 +177,26 @@ def test_specs_leave_out_what_does_not_divide(mesh):
 
 def _is_spec(node):
     return isinstance(node, P)
+
+
+def test_a_reward_model_with_a_regression_head_loads_as_a_classifier(tmp_path):
+    cfg, params = _saved(tmp_path, num_labels=1, model_type="mistral")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["architectures"] = ["EurusRewardModel"]
+    del config["id2label"], config["label2id"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    _rewrite(
+        tmp_path, lambda tensors: tensors | {"regression_head.weight": tensors.pop("score.weight")}
+    )
+    again_cfg, again = lm.load_hf(tmp_path)
+    assert again_cfg == cfg
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_a_reward_model_with_a_gate_is_refused(tmp_path):
+    _saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["architectures"] = ["LlamaForRewardModelWithGating"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="LlamaForRewardModelWithGating has a head of its own"):
+        lm.load_hf(tmp_path)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxlab import rl
+from tests.rl import recorded_segments
 
 CONFIG = rl.SACConfig(3, 1, (8, 8))
 SMALL = {
@@ -27,8 +28,17 @@ SMALL = {
 }
 
 
-def segments():
-    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+@pytest.fixture
+def segments(monkeypatch):
+    """Names of the segments created in this test."""
+    names = []
+    recorded_segments.record(monkeypatch, names.append)
+    return names
+
+
+def all_gone(segments):
+    assert segments
+    return not any(map(recorded_segments.exists, segments))
 
 
 def children():
@@ -42,8 +52,7 @@ def learner_of(result):
     return jax.device_get(result.learner)
 
 
-def test_asynchronous_training(tmp_path):
-    before = segments()
+def test_asynchronous_training(tmp_path, segments):
     host = rl.HostConfig(n_samplers=2, max_updates=400, **SMALL)
     result = rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
     assert (result.updates, int(result.learner.step)) == (400, 400)
@@ -58,7 +67,7 @@ def test_asynchronous_training(tmp_path):
     assert len(lines) == len(result.eval_history)
     names = "wall_s env_steps updates mean_return sample_hz update_hz update_frame_hz"
     assert set(lines[-1]) == set(names.split())
-    assert segments() == before
+    assert all_gone(segments)
     assert children() == []
 
     more = rl.HostConfig(n_samplers=2, max_updates=408, **SMALL)
@@ -136,9 +145,20 @@ def test_time_and_goal_end_it():
     assert rl.train_host(jax.random.key(0), CONFIG, host).stopped == "target_return"
 
 
+def test_a_run_is_fitted_to_the_machine(segments):
+    host = rl.HostConfig(**SMALL)
+    fitted, log = rl.autotune(CONFIG, host, batch_sizes=(8, 16), samplers=(1, 2), seconds=0.1)
+    assert fitted.batch_size in (8, 16)
+    assert fitted.n_samplers in (1, 2)
+    assert fitted.updates_per_call >= 1
+    assert set(log["samplers"]["sample_hz_and_update_hz"]) == {1, 2}
+    assert fitted.env_id == host.env_id
+    assert all_gone(segments)
+    assert children() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
-    before = segments()
     script = tmp_path / "train.py"
     script.write_text(
         textwrap.dedent("""
@@ -146,8 +166,13 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         import jax
+        import pytest
         from jaxlab import rl
+        from tests.rl import recorded_segments
 
+        names = open("segments.txt", "a", buffering=1)
+        patch = pytest.MonkeyPatch()
+        recorded_segments.record(patch, lambda name: print(name, file=names))
         host = rl.HostConfig(envs_per_sampler=4, batch_size=16, warmup_steps=40, eval_every_s=0.2)
         rl.train_host(jax.random.key(0), rl.SACConfig(3, 1, (8,)), host, "out")
         """)
@@ -167,7 +192,7 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
     process.send_signal(number)
     process.wait(timeout=60)
     assert process.returncode != 0
-    assert segments() == before
+    assert all_gone((tmp_path / "segments.txt").read_text().split())
     if number == signal.SIGINT:
         assert (tmp_path / "out" / "checkpoint").is_dir()
     process.stderr.close()

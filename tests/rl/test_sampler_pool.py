@@ -11,6 +11,7 @@ import pytest
 from jaxlab import rl
 from jaxlab.rl import pendulum
 from jaxlab.rl.sampler import check_finite
+from tests.rl import recorded_segments
 
 CONFIG = rl.SACConfig(3, 1, (8,))
 
@@ -131,9 +132,10 @@ def test_the_rate_is_capped(shared):
         assert ring.written()[0] - before <= 200 * seconds + 8
 
 
-def test_nothing_is_left_behind(shared):
+def test_nothing_is_left_behind(shared, monkeypatch):
     ring, board, _ = shared
-    segments = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    segments = []
+    recorded_segments.record(monkeypatch, segments.append)
     pool = rl.SamplerPool(
         ring.handle, board.handle, "numpy:pendulum", n_samplers=2, envs_per_sampler=4
     )
@@ -144,8 +146,8 @@ def test_nothing_is_left_behind(shared):
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    if segments:
-        assert set(os.listdir("/dev/shm")) == segments
+    assert segments
+    assert not any(map(recorded_segments.exists, segments))
 
 
 def test_samplers_do_not_import_jax():

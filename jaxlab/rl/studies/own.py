@@ -1,11 +1,11 @@
 """Training on an environment of the user's choice: no claim, a policy to take away."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
 
+from jaxlab.rl.autotuning import autotune
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.learner import policy_of
@@ -18,7 +18,7 @@ ALGORITHMS = ("sac", "td3", "ddpg")
 
 
 def measure(config, run: Run) -> list[Claim]:
-    """Trains, leaves `policy.npz` and `policy.json` in the workdir, and reports return and rates.
+    """Trains, leaves the policy in `artifacts/policy.npz` and `.json`, and reports its return.
 
     `numpy_actor` plays the policy without jax.
     """
@@ -44,6 +44,8 @@ def measure(config, run: Run) -> list[Claim]:
         mode=config.mode,
         checkpoint_every_s=config.checkpoint_every_s,
     )
+    if config.autotune:
+        host = _fit(config, run, algorithm, host)
     result = train_host(
         jax.random.key(config.seed),
         algorithm,
@@ -84,9 +86,23 @@ def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config:
     return make(obs_dim, act_dim, **shared)
 
 
+def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
+    """Measured once for a workdir, so that a run that goes on keeps its settings."""
+
+    def tune():
+        fitted, log = autotune(
+            algorithm, host, batch_sizes=config.batch_sizes, samplers=config.sampler_counts
+        )
+        run.write_json("autotune.json", log)
+        names = ("batch_size", "updates_per_call", "n_samplers")
+        return {name: getattr(fitted, name) for name in names}
+
+    chosen = run.once("autotune", tune)
+    return dataclasses.replace(host, **{name: int(value) for name, value in chosen.items()})
+
+
 def _export(run: Run, result, algorithm) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(policy_of(result.learner))
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
-    with (run.workdir / "policy.npz").open("wb") as file:
-        np.savez(file, **names)
-    run.write_text("policy.json", json.dumps(dataclasses.asdict(algorithm), indent=2) + "\n")
+    settings = run.write_json("policy.json", dataclasses.asdict(algorithm))
+    np.savez(settings.with_suffix(".npz"), **names)

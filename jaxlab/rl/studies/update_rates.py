@@ -7,13 +7,12 @@ import jax
 import numpy as np
 
 from jaxlab.rl import figures
-from jaxlab.rl.learner import learn_from_rows
 from jaxlab.rl.rates import sac_flops
-from jaxlab.rl.sac import SACConfig, sac_init
+from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.tuning import tune_batch_size
+from jaxlab.rl.update_rate import RateMeter
 from jaxlab.runs import Claim, Run, holds, progress
 
-_REPEATS = 3
 _UPDATES = 4  # fused in a call
 _MATMUL = 1024
 
@@ -63,38 +62,18 @@ def _listed(sizes, rates) -> str:
 
 
 def _tune_and_sweep(config, algorithm: SACConfig) -> dict:
-    rng = np.random.default_rng(config.seed)
-    state = sac_init(jax.random.key(config.seed), algorithm)
-    programs = {}
+    meter = RateMeter(algorithm, config.seed, config.rate_seconds)
 
-    def rate(size: int) -> tuple[float, float]:
-        """Rows per second of wall and of processor time, medians."""
-        nonlocal state
-        if size not in programs:
-            width = 2 * algorithm.obs_dim + algorithm.act_dim + 2
-            rows = rng.normal(size=(_UPDATES, size, width)).astype(np.float32)
-            rows[..., -1] = 0
-            programs[size] = jax.device_put(rows)
-            state, _ = learn_from_rows(jax.random.key(0), state, programs[size], algorithm)
-            jax.block_until_ready(state.step)
-        wall, cpu = [], []
-        for _ in range(_REPEATS):
-            count, start, start_cpu = 0, time.perf_counter(), time.process_time()
-            while time.perf_counter() - start < config.rate_seconds:
-                state, _ = learn_from_rows(jax.random.key(0), state, programs[size], algorithm)
-                jax.block_until_ready(state.step)
-                count += _UPDATES * size
-            wall.append(count / (time.perf_counter() - start))
-            cpu.append(count / (time.process_time() - start_cpu))
-        return float(np.median(wall)), float(np.median(cpu))
+    def rate(size: int) -> float:
+        return meter.measure(size, _UPDATES).wall
 
-    chosen = tune_batch_size(lambda size: rate(size)[0], config.batch_sizes, patience=2).best
-    grid = np.array([rate(size) for size in progress(config.batch_sizes, "batch sizes")])
+    chosen = tune_batch_size(rate, config.batch_sizes, patience=2).best
+    grid = [meter.measure(size, _UPDATES) for size in progress(config.batch_sizes, "batch sizes")]
     return {
         "chosen": np.array(chosen),
         "sizes": np.array(config.batch_sizes),
-        "grid": grid[:, 0],
-        "cpu_grid": grid[:, 1],
+        "grid": np.array([point.wall for point in grid]),
+        "cpu_grid": np.array([point.cpu for point in grid]),
         "matmul_flops": np.array(_matmul_rate()),
         "load": np.array(os.getloadavg()[0]),
     }

@@ -1,0 +1,94 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlab import rl
+from jaxlab.rl import experiment
+from jaxlab.runs import Run, read_claims
+
+TINY = dataclasses.replace(
+    experiment.PRESETS["smoke"],
+    transmission_seconds=0.05,
+    batch_sizes=(16, 32),
+    rate_hidden=(8, 8),
+    rate_seconds=0.05,
+    solve_seeds=1,
+    solve_seconds=4.0,
+    compare_sync=True,
+    large_batch_seeds=0,
+    speed_envs=4,
+    speed_seconds=2.0,
+)
+ROWS = [f"C{i}" for i in range(1, 12)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("spreeze")
+    with Run(workdir, TINY) as run, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxlab.rl.studies.learning._MAX_UPDATES", 200)
+        return workdir, experiment.run(TINY, run)
+
+
+def test_every_row_is_measured(finished):
+    workdir, claims = finished
+    assert [claim.id for claim in claims] == ROWS
+    assert read_claims(workdir / "claims.json") == claims
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    assert (verdicts["C4"] in ("pass", "fail"), verdicts["C11"]) == (True, "pass")
+    assert [verdicts[row] for row in ("C7", "C8", "C10")] == ["not run"] * 3
+    assert verdicts["C9"] == "reported"  # too short a run to judge
+    assert len(list((workdir / "figures").glob("*.png"))) == 4
+
+
+def test_a_restart_computes_only_what_is_missing(finished):
+    workdir, claims = finished
+    kept = (workdir / "results" / "devices.npz").stat().st_mtime_ns
+    (workdir / "results" / "transmission.npz").unlink()
+    with Run(workdir, TINY) as run:
+        again = experiment.run(TINY, run)
+    assert [a for a in again if a.id != "C2"] == [a for a in claims if a.id != "C2"]
+    assert (workdir / "results" / "devices.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
+def test_training_leaves_a_policy_that_plays_without_jax(tmp_path, algo):
+    config = dataclasses.replace(
+        TINY,
+        experiment="train",
+        algo=algo,
+        mode="sync",
+        hidden=(8, 8),
+        batch_size=16,
+        capacity=1000,
+        warmup_steps=32,
+        max_updates=16,
+        eval_episodes=2,
+    )
+    with Run(tmp_path, config) as run:
+        (claim,) = experiment.run(config, run)
+    assert claim.verdict == "reported"
+    assert "16 updates" in claim.measured
+    artifacts = tmp_path / "artifacts"
+    leaves = np.load(artifacts / "policy.npz")
+    assert json.loads((artifacts / "policy.json").read_text())["hidden"] == [8, 8]
+    names = {"mean/kernel", "mean/bias", "Dense_0/kernel", "Dense_1/bias"}
+    assert names <= set(leaves.files)
+    if algo == "sac":
+        params = {}
+        for name in leaves.files:
+            layer, kind = name.split("/")
+            params.setdefault(layer, {})[kind] = leaves[name]
+        obs = np.ones((2, 3), np.float32)
+        want = rl.actor_apply(params, obs, rl.SACConfig(3, 1, (8, 8)))
+        for ours, jaxs in zip(rl.numpy_actor(params, obs), want, strict=True):
+            np.testing.assert_allclose(ours, jax.device_get(jaxs), rtol=1e-5, atol=1e-6)
+
+
+def test_refuses(tmp_path):
+    config = dataclasses.replace(TINY, experiment="everything")
+    with Run(tmp_path, config) as run, pytest.raises(ValueError, match="experiment"):
+        experiment.run(config, run)
