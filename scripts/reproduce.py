@@ -26,8 +26,10 @@ SYSTEMS = {
     "icl_linear_block": "IL1 IL2 IL2b IL3 IL4 IL4b IL5 IL6 IL7 IL8",
     "lm": "L1 L2 L3 L4 L5 L6 L7 L8 L9 L10",
     "trust_bandits": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11",
+    "splat_classification": "S1 S2 S3 S4 S5 S6 S7 S8 S9 S10 S11 S12 S13",
     "speculative_rejection": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10",
     "two_hop_reasoning": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11 C12 C13",
+    "unlearning": "N1 N2 N3 N4 N5 N6 N7 N8 S1 S2 S3 S4 S5 S6 S7 S8",
     "spreeze": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11",
 }
 

@@ -1,0 +1,1 @@
+"""The studies: each measures some rows of the claims table."""

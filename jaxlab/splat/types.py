@@ -1,0 +1,50 @@
+"""Types that several files of the room share."""
+
+from typing import NamedTuple
+
+import jax
+
+
+class GaussianCloud(NamedTuple):
+    """A Gaussian-splat point cloud, with raw (pre-activation) parameters.
+
+    Attributes:
+      means: `[..., N, 3]` centres.
+      log_scales: `[..., N, 3]` logarithms of the standard deviations along the three axes.
+      quats: `[..., N, 4]` orientations (w, x, y, z) of any norm, normalised on use.
+      opacity_logits: `[..., N]`; the opacity is their sigmoid.
+      sh: `[..., N, K, 3]` spherical-harmonic coefficients of the colour, `K = (degree + 1)^2`.
+    """
+
+    means: jax.Array
+    log_scales: jax.Array
+    quats: jax.Array
+    opacity_logits: jax.Array
+    sh: jax.Array
+
+
+class Camera(NamedTuple):
+    """A pinhole camera in OpenCV's convention: x right, y down, z forward.
+
+    Attributes:
+      viewmat: `[..., 4, 4]` world to camera.
+      K: `[..., 3, 3]` intrinsics in pixels; pixel (row i, column j) has its centre at
+        `(j + 0.5, i + 0.5)`.
+    """
+
+    viewmat: jax.Array
+    K: jax.Array
+
+
+class CloudDataset(NamedTuple):
+    """Labelled objects, all with the same number of Gaussians.
+
+    Attributes:
+      cloud: a `GaussianCloud` with leaves `[M, N, ...]`.
+      labels: `[M]` int32.
+      class_names: the name of each label.
+    """
+
+    cloud: GaussianCloud
+    labels: jax.Array
+    class_names: tuple[str, ...]

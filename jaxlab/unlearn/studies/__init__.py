@@ -1,0 +1,1 @@
+"""One file per study: `measure(config, run) -> list[Claim]`."""

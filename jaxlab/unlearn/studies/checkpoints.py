@@ -1,0 +1,227 @@
+"""Any Hugging Face folder through the same method and metrics: TOFU, one's own data, or MUSE.
+
+Row `tofu-checkpoint`: `--model_dir` is unlearned on TOFU's forget set, or on `forget.jsonl` and
+`retain.jsonl` of `--data_dir`. Row `muse-checkpoint`: on the MUSE corpus in `--data_dir`.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxlab import lm, parallel
+from jaxlab.runs import Claim, Run, latest_step
+from jaxlab.unlearn.answers import FORMATS, Speaker
+from jaxlab.unlearn.data import QA, load_qa, split_indices
+from jaxlab.unlearn.methods import method_config
+from jaxlab.unlearn.muse import RETRAINED_AUC, chunk_text, load_muse
+from jaxlab.unlearn.muse_evaluation import muse_scores
+from jaxlab.unlearn.objective import data_parallel_loss
+from jaxlab.unlearn.privacy import privleak
+from jaxlab.unlearn.studies.seeds import study_key
+from jaxlab.unlearn.studies.tofu_bench import take
+from jaxlab.unlearn.tofu import load_refusals, load_tofu
+from jaxlab.unlearn.tofu_evaluation import Evaluation
+from jaxlab.unlearn.tofu_metrics import tofu_report
+from jaxlab.unlearn.training import epoch_order, reference_logprobs, warmup_linear
+from jaxlab.unlearn.types import LMBatch, UnlearnBatch
+
+_WEIGHT_DECAY = 0.01
+
+
+def method_of(config):
+    """The method that the flags describe; a flag that is not given leaves the method's value."""
+    names = ("beta", "gamma", "forget_coeff", "retain_coeff")
+    given = {name: getattr(config, name) for name in names}
+    return method_config(config.method, **{k: v for k, v in given.items() if v is not None})
+
+
+def measure_tofu(config, run: Run) -> list[Claim]:
+    """Unlearns `model_dir` on TOFU or the user's questions, and evaluates before and after."""
+    speaker, params = _load(config)
+    forget, retain = _questions(config)
+    pairs = [(qa.question, qa.answer) for qa in forget]
+    refusals = load_refusals()
+    drawn = np.random.default_rng(config.seed).integers(len(refusals), size=len(forget))
+    idk = [(qa.question, refusals[i]) for qa, i in zip(forget, drawn, strict=True)]
+    rows = speaker.encode(pairs), speaker.encode([(qa.question, qa.answer) for qa in retain])
+    evaluate = _tofu_evaluation(config, speaker, forget)
+    before = run.once("checkpoint_before", functools.partial(evaluate, params))
+    after = _train(config, run, speaker, params, *rows, speaker.encode(idk))
+    logs = run.once("checkpoint_after", functools.partial(evaluate, after))
+    never = None
+    if config.retrained_dir:
+        _, other = lm.load_hf(config.retrained_dir)
+        never = run.once("checkpoint_retrained", functools.partial(evaluate, other))
+    lm.save_hf(run.workdir / "artifacts" / "model", speaker.cfg, after)
+    speaker.tokenizer.save(run.workdir / "artifacts" / "model")
+    said = [_tofu_line(name, part, never) for name, part in (("before", before), ("after", logs))]
+    return [
+        Claim(
+            "tofu-checkpoint",
+            f"{config.method} on {Path(config.model_dir).name}",
+            "",
+            "; ".join(said),
+            "reported",
+            detail=f"{len(forget)} questions forgotten, {config.epochs} epochs at {config.lr:g}; "
+            "the unlearned model is in artifacts/model. Forget quality needs --retrained_dir.",
+        )
+    ]
+
+
+def measure_muse(config, run: Run) -> list[Claim]:
+    """Unlearns `model_dir` on the forget text of a MUSE folder, and measures before and after."""
+    speaker, params = _load(config)
+    corpus = load_muse(config.data_dir)
+    encode = functools.partial(speaker.tokenizer.encode, add_special_tokens=False)
+    chunks = functools.partial(
+        chunk_text, encode, max_len=speaker.max_len, bos_id=speaker.tokenizer.bos_id
+    )
+    forget, retain = chunks(corpus.raw["forget"]), chunks(corpus.raw["retain1"])
+    score = functools.partial(muse_scores, speaker, corpus=corpus)
+    before = run.once("muse_before", lambda: score(params))
+    after = _train(config, run, speaker, params, forget, retain, None)
+    found = run.once("muse_after", lambda: score(after))
+    said = []
+    for name, row in (("before", before), ("after", found)):
+        leak = privleak(float(row["auc"]), RETRAINED_AUC[config.muse_corpus])
+        fields = ("verbmem", "knowmem_forget", "knowmem_retain")
+        numbers = " / ".join(f"{float(row[field]):.1f}" for field in fields)
+        said.append(f"{name} {numbers} / {leak:.1f}")
+    return [
+        Claim(
+            "muse-checkpoint",
+            f"{config.method} on {Path(config.model_dir).name}",
+            "",
+            "VerbMem / KnowMem forget / KnowMem retain / PrivLeak: " + "; ".join(said),
+            "reported",
+            detail=f"{config.epochs} epochs at {config.lr:g}; AUC of the retrained model: MUSE's "
+            f"constant for {config.muse_corpus}.",
+        )
+    ]
+
+
+def _load(config) -> tuple[Speaker, Any]:
+    cfg, params = lm.load_hf(config.model_dir)
+    tokenizer = lm.load_tokenizer(config.model_dir)
+    if tokenizer.eos_id is None:
+        raise ValueError(f"the tokenizer in {config.model_dir} names no end-of-text token")
+    form = FORMATS[config.prompt_format]
+    if tokenizer.bos_id not in (None, tokenizer.eos_id):
+        begin = tokenizer.decode([tokenizer.bos_id])
+        form = form._replace(question_prefix=begin + form.question_prefix)
+    return Speaker(tokenizer, cfg, lm.make_apply_fn(cfg), form, config.max_len), params
+
+
+def _questions(config) -> tuple[list[QA], list[QA]]:
+    """(forget, retain)."""
+    if config.data_dir:
+        folder = Path(config.data_dir)
+        return load_qa(folder / "forget.jsonl"), load_qa(folder / "retain.jsonl")
+    full = load_tofu("full")
+    retain, forget = split_indices(len(full), config.forget_percent)
+    return [full[i] for i in forget], [full[i] for i in retain]
+
+
+def _tofu_evaluation(config, speaker: Speaker, forget: list[QA]):
+    """Model to logs; the user's own forget set needs wrong answers in its file."""
+    if not config.data_dir:
+        count = min(len(forget), 400)
+        forget = load_tofu("forget10_perturbed")[-count:]
+    shown = config.tofu_questions
+    if not all(qa.perturbed_answer for qa in forget):
+        raise ValueError(
+            "forget.jsonl needs perturbed_answer in every row (and paraphrased_answer in all or "
+            "none): truth ratios are measured on them"
+        )
+    sets = {
+        "retain": load_tofu("retain_perturbed")[:shown],
+        "forget": forget[:shown],
+        "real_authors": load_tofu("real_authors_perturbed")[:shown],
+        "world_facts": load_tofu("world_facts_perturbed")[:shown],
+    }
+    return Evaluation.encode(speaker, sets, max_new_tokens=config.tofu_answer_tokens).logs
+
+
+def _tofu_line(name: str, logs: dict, never: dict | None) -> str:
+    report = tofu_report(logs, never)
+    quality = ""
+    if report.forget_quality is not None:
+        quality = f", FQ {report.forget_quality:.2g} (KS {report.ks_statistic:.3f})"
+    return (
+        f"{name}: MU {report.model_utility:.3f}, forget probability "
+        f"{report.metrics['forget']['prob']:.3f}, ROUGE {report.metrics['forget']['rouge']:.3f}, "
+        f"truth ratio {report.metrics['forget']['truth_ratio']:.3f}{quality}"
+    )
+
+
+def _train(
+    config, run: Run, speaker: Speaker, params: Any, forget: LMBatch, retain: LMBatch, idk
+) -> Any:
+    """Data-parallel unlearning with a checkpoint at every epoch's end; goes on after a kill."""
+    cfg = method_of(config)
+    if cfg.retain == "kl":
+        raise ValueError(
+            f"--method={config.method} keeps a second model; on a checkpoint use +rt, or the "
+            "function unlearn"
+        )
+    count = len(forget.tokens)
+    devices = jax.local_device_count()
+    batch_size = min(config.batch_size, count) // devices * devices
+    if not batch_size:
+        raise ValueError(
+            f"batch_size {config.batch_size} and {count} forget rows are too few for {devices} "
+            "devices"
+        )
+    per_epoch = -(-count // batch_size)
+    steps = per_epoch * config.epochs
+    form = "pmap" if devices > 1 else "jit"
+    loss_fn = data_parallel_loss(speaker.apply_fn, cfg, mapped=form == "pmap")
+    schedule = warmup_linear(config.lr, per_epoch, config.epochs)
+    optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
+    order = np.asarray(epoch_order(study_key(config, 30), count, steps, batch_size))
+    kept = np.random.default_rng(config.seed).integers(len(retain.tokens), size=order.shape)
+    reference = run.once(
+        "checkpoint_reference",
+        lambda: {
+            name: reference_logprobs(speaker.apply_fn, params, rows, batch_size=batch_size)
+            for name, rows in (("forget", forget), ("idk", idk))
+            if cfg.needs_reference and rows is not None
+        },
+    )
+
+    def batch_at(step: int) -> UnlearnBatch:
+        rows = order[step]
+        logp = {name: values[rows] for name, values in reference.items()}
+        return UnlearnBatch(
+            take(forget, rows),
+            take(retain, kept[step]) if cfg.retain == "nll" else None,
+            take(idk, rows) if cfg.needs_idk else None,
+            logp.get("forget"),
+            logp.get("idk") if cfg.needs_idk else None,
+        )
+
+    folder = run.checkpoint_dir("unlearned")
+    state = None
+    if latest_step(folder) is not None:
+        state = lm.restore_state(folder, parallel.init_train_state(params, optimizer))
+
+    def save(state, means) -> None:
+        run.log(int(state.step), **{f"checkpoint/{name}": value for name, value in means.items()})
+        lm.save_state(folder, state)
+
+    return lm.train(
+        loss_fn,
+        optimizer,
+        params,
+        batch_at,
+        steps=steps,
+        key=study_key(config, 31),
+        state=state,
+        on_eval=save,
+        eval_every=per_epoch,
+        parallel=form,
+    ).params

@@ -1,0 +1,203 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlab import splat
+from jaxlab.runs import Run, read_claims
+from jaxlab.splat import capture_fit, experiment
+from tests.splat.scenes import DATA
+
+TINY = dataclasses.replace(
+    experiment.PRESETS["smoke"],
+    num_seeds=1,
+    objects_per_class=4,
+    num_points=32,
+    num_steps=4,
+    batch_size=8,
+    fit_size=12,
+    fit_views=4,
+    fit_gaussians=24,
+    fit_steps=5,
+    fit_counts=(24, 32),
+    fit_objects=4,
+    compared_objects=1,
+    fitted_points=32,
+    fitted_steps=3,
+)
+ROWS = [f"S{n}" for n in range(1, 14)]
+CONTROLS = ["control-permuted", "control-shuffled", "control-sqo"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("splat")
+    with Run(workdir, TINY) as run:
+        return workdir, experiment.run(TINY, run)
+
+
+def test_every_row_is_measured(finished):
+    workdir, claims = finished
+    assert [claim.id for claim in claims] == ROWS + CONTROLS
+    assert read_claims(workdir / "claims.json") == claims
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    assert verdicts["S8"] == "pass"
+    assert verdicts["S9"] == "reported"  # one backbone
+    assert verdicts["S11"] == verdicts["S12"] == "not run"
+    assert all(verdicts[row] == "reported" for row in CONTROLS)
+    drawn = {path.stem for path in (workdir / "figures").glob("*.png")}
+    assert drawn == {
+        *("ablation", "backbones", "confusion", "embedding"),
+        *("fitted_views", "number_of_gaussians", "surface_statistics"),
+    }
+    boxes = sorted((workdir / "artifacts" / "clouds").rglob("*.ply"))
+    assert len(boxes) == 3 * TINY.fit_objects
+    assert splat.read_ply(boxes[0]).means.shape == (24, 3)
+
+
+def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
+    workdir, claims = finished
+    results = workdir / "results"
+    kept = (results / "fit_flat_0_24.npz").stat().st_mtime_ns
+    for name in ("analytic_pointnet_po_0", "fit_wire_1_24", "fitted_pointnet_p_0_1"):
+        (results / f"{name}.npz").unlink()
+    (workdir / "claims.json").unlink()
+    with Run(workdir, TINY) as run:
+        assert experiment.run(TINY, run) == claims
+    assert (results / "fit_flat_0_24.npz").stat().st_mtime_ns == kept
+
+
+def test_own_clouds_are_a_third_data_set(tmp_path):
+    for kind in ("flat", "wire"):
+        (tmp_path / "clouds" / kind).mkdir(parents=True)
+        for n in range(2):
+            cloud = splat.load_cloud(DATA / f"fitted_{kind}_{n}.ply")
+            for turn in range(2):
+                moved = splat.transform_cloud(cloud, scale=1.0 + turn)
+                splat.write_ply(tmp_path / "clouds" / kind / f"{n}{turn}.ply", moved)
+    config = dataclasses.replace(
+        TINY, experiment="folder", cloud_root=str(tmp_path / "clouds"), checkpoint_every=2
+    )
+    with Run(tmp_path / "run", config) as run:
+        claims = {claim.id: claim for claim in experiment.run(config, run)}
+    assert claims["S8"].measured == "2 classes, 8 objects"
+    assert claims["S7"].measured.startswith("own: p ")
+    assert claims["S4"].verdict == "not run"
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert (checkpoints / "own_pointnet_posq_0" / "4").is_dir()
+    with np.load(tmp_path / "run" / "results" / "own_pointnet_posq_0.npz") as stored:
+        losses = stored["losses"]
+    # Without its result, a training goes on from its last checkpoint, to the same numbers.
+    (tmp_path / "run" / "results" / "own_pointnet_posq_0.npz").unlink()
+    with Run(tmp_path / "run", config) as run:
+        experiment.run(config, run)
+    with np.load(tmp_path / "run" / "results" / "own_pointnet_posq_0.npz") as stored:
+        np.testing.assert_array_equal(stored["losses"], losses)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experiment": "other"}, "experiment must be one of all, analytic"),
+        ({"num_seeds": 0}, "num_seeds must be >= 1, got 0"),
+        ({"num_points": 31}, "num_points must be >= 32, got 31"),
+        ({"models": ("vgg",)}, "models must be some of pointnet, .* got"),
+        ({"models": ()}, "models must be some of"),
+        ({"feature_sets": ("p", "posq", "px")}, "feature_set must hold letters"),
+        ({"feature_sets": ("p", "posq", "c")}, "the experiments use p, o, s and q, got 'c'"),
+        ({"feature_sets": ("po",)}, "feature_sets must hold p and posq"),
+        ({"fit_counts": (3, 64)}, "fits need at least 4 Gaussians"),
+        ({"experiment": "folder"}, "needs --cloud_root"),
+    ],
+)
+def test_refuses(change, message, tmp_path):
+    config = dataclasses.replace(TINY, **change)
+    with Run(tmp_path, config) as run, pytest.raises(ValueError, match=message):
+        experiment.run(config, run)
+
+
+FIT = dataclasses.replace(
+    capture_fit.PRESETS["smoke"],
+    size=12,
+    views=6,
+    points=20,
+    capacity=30,
+    steps=12,
+    densify_every=4,
+    checkpoint_every=4,
+)
+
+
+def fit_capture(workdir, **changes):
+    config = dataclasses.replace(FIT, **changes)
+    with Run(workdir, config) as run:
+        (claim,) = capture_fit.run(config, run)
+    return claim
+
+
+def test_a_generated_object_is_fitted_and_written(tmp_path):
+    claim = fit_capture(tmp_path / "run", out=str(tmp_path / "box.ply"))
+    assert "held-out views" in claim.measured
+    cloud = splat.load_cloud(tmp_path / "box.ply")
+    assert 4 <= len(cloud.means) <= 30
+    assert (tmp_path / "run" / "artifacts" / "viewer.html").exists()
+    again = fit_capture(tmp_path / "again", out=str(tmp_path / "again.splat"))
+    assert again.measured == claim.measured
+    assert len(splat.load_cloud(tmp_path / "again.splat").means) == len(cloud.means)
+
+
+def test_a_killed_fit_ends_the_same(tmp_path, monkeypatch):
+    whole = fit_capture(tmp_path / "whole", out=str(tmp_path / "a.ply"))
+    save = capture_fit.save_checkpoint
+
+    def die_after_two(folder, tree, *, step, keep):
+        save(folder, tree, step=step, keep=keep)
+        if step == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(capture_fit, "save_checkpoint", die_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        fit_capture(tmp_path / "killed", out=str(tmp_path / "a.ply"))
+    monkeypatch.setattr(capture_fit, "save_checkpoint", save)
+    assert fit_capture(tmp_path / "killed", out=str(tmp_path / "a.ply")) == whole
+
+
+@pytest.mark.slow
+def test_posed_images_are_fitted(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    cameras = splat.orbit_cameras(4, 3.2, 12, 12)
+    obj = splat.make_object(jax.random.key(0), "sphere", "flat")
+    frames = []
+    for n in range(4):
+        view = jax.tree.map(lambda x, n=n: x[n], cameras)
+        rgba = np.array(splat.trace_object(obj, view, 12, 12))
+        rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)
+        image.fromarray(np.round(255 * np.clip(rgba, 0, 1)).astype(np.uint8)).save(
+            tmp_path / f"{n}.png"
+        )
+        pose = np.linalg.inv(np.asarray(view.viewmat, float)) @ np.diag([1, -1, -1, 1])
+        frames.append({"file_path": f"{n}", "transform_matrix": pose.tolist()})
+    record = {"camera_angle_x": float(np.radians(50)), "frames": frames}
+    (tmp_path / "transforms_train.json").write_text(json.dumps(record))
+    claim = fit_capture(
+        tmp_path / "run", format="transforms", capture=str(tmp_path), downscale=2, holdout=0
+    )
+    assert "4 training views" in claim.measured
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "video"}, "format must be one of transforms, colmap, object"),
+        ({"capture": "box_fur"}, "capture is SHAPE_SURFACE of box, cylinder, sphere"),
+        ({"out": "cloud.obj"}, "out must end with .ply or .splat, got cloud.obj"),
+        ({"steps": 0}, "steps, checkpoint_every and downscale must be >= 1, got 0"),
+        ({"holdout": 1}, "holdout 1 leaves no image of 6 to fit"),
+        ({"downscale": 13}, "downscale 13 leaves nothing of 12 x 12 pixels"),
+    ],
+)
+def test_refuses_captures(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        fit_capture(tmp_path, **change)

@@ -1,0 +1,234 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlab import lm, unlearn
+from jaxlab.runs import Run, read_claims
+from jaxlab.unlearn import experiment
+from tests.unlearn.test_muse import write_folder
+
+TINY = dataclasses.replace(
+    experiment.PRESETS["smoke"],
+    divergence_steps=400,
+    fit_steps=100,
+    feature_steps=80,
+    beta_steps=80,
+    chain_sequences=200,
+    chain_width=16,
+    chain_epochs=1,
+    tofu_authors=2,
+    tofu_epochs=2,
+    tofu_general_rows=4,
+    tofu_vocab=600,
+    tofu_width=16,
+    tofu_length=128,
+    tofu_questions=4,
+    tofu_general=2,
+    tofu_answer_tokens=4,
+    step_rounds=2,
+    epochs=2,
+)
+ROWS = ["N2", "N1", "N3", "N7", "S1", "S2", "S4", "N1-tofu", "N4", "N5", "S3"]
+LEFT_OUT = ["S5", "S5b", "S5c", "N6", "S7", "N8", "S8", "S6"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unlearn")
+    with Run(workdir, TINY) as run:
+        return workdir, experiment.run(TINY, run)
+
+
+@pytest.mark.slow
+def test_every_row_is_there(finished):
+    workdir, claims = finished
+    assert [claim.id for claim in claims] == ROWS + LEFT_OUT
+    assert read_claims(workdir / "claims.json") == claims
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    assert {verdicts[row] for row in LEFT_OUT} == {"not run"}
+    for row in ("N1", "N3", "S1", "S2", "N4", "N5"):
+        assert verdicts[row] == "reported"  # the criteria are for trained models
+    assert len(list((workdir / "figures").glob("*.png"))) == 7
+    assert "- original: " in (workdir / "artifacts" / "answers.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_restart_of_everything_ends_the_same(finished):
+    workdir, claims = finished
+    results = workdir / "results"
+    kept = (results / "markov_length.npz").stat().st_mtime_ns
+    for name in ("random_features_1", "markov_retrained", "tofu_10_NPO+RT"):
+        (results / f"{name}.npz").unlink()
+    (workdir / "claims.json").unlink()
+    with Run(workdir, TINY) as run:
+        assert experiment.run(TINY, run) == claims
+    assert (results / "markov_length.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("name", ["divergence", "random_features"])
+def test_a_restart_computes_only_what_is_missing(name, tmp_path):
+    claims = run_with(tmp_path, experiment=name)
+    assert {claim.id for claim in claims} <= {"N1", "N2", "N3", "N7"}
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()}
+    gone = (
+        tmp_path / "results" / {"divergence": "divergence", "random_features": "beta_to_zero"}[name]
+    )
+    gone.with_suffix(".npz").unlink()
+    assert run_with(tmp_path, experiment=name) == claims
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()}
+    assert {file for file in stored if stored[file] != again[file]} == {f"{gone.name}.npz"}
+
+
+def run_with(workdir, **changes):
+    config = dataclasses.replace(TINY, **changes)
+    with Run(workdir, config) as run:
+        return experiment.run(config, run)
+
+
+@pytest.mark.slow
+def test_every_part_runs(tmp_path):
+    config = {
+        "experiment": "tofu",
+        "parts": tuple(experiment.PARTS),
+        "tofu_authors": 4,
+        "half_epochs": 1,
+        "quarter_questions": 40,
+        "quarter_epochs": 2,
+        "retain_coeffs": (0.0, 1.0),
+        "gammas": (0.0,),
+        "betas": (2.5,),
+    }
+    claims = run_with(tmp_path, **config)
+    assert {"S5", "S5b", "S5c", "N6", "S7", "N8", "S8"} <= {claim.id for claim in claims}
+    assert {claim.verdict for claim in claims} <= {"pass", "fail", "reported"}
+
+
+@pytest.mark.slow
+def test_the_analogue_of_muse(tmp_path):
+    changes = {"parts": ("muse",), "muse_epochs": 1, "muse_passages": 2}
+    (claim,) = run_with(tmp_path, experiment="muse", **changes)
+    assert claim.id == "S6"
+    assert "task vector" in claim.detail
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Hugging Face folder with a tiny model and its tokenizer."""
+    path = tmp_path_factory.mktemp("model")
+    tokenizer = lm.train_tokenizer(["Question: who? Answer: nobody."], 300)
+    cfg = lm.LMConfig(
+        vocab_size=tokenizer.vocab_size,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        head_dim=8,
+        d_ff=16,
+        max_seq_len=512,
+        eos_ids=(tokenizer.eos_id,),
+        pad_id=tokenizer.pad_id,
+    )
+    lm.save_hf(path, cfg, lm.init_params(jax.random.key(0), cfg))
+    tokenizer.save(path)
+    return path
+
+
+def write_questions(path, name, count):
+    rows = [
+        f'{{"question": "Who is {i}?", "answer": "It is {name} {i}.", "paraphrased_answer": '
+        f'"{name} {i}.", "perturbed_answer": ["Nobody {i}.", "Someone {i}."]}}'
+        for i in range(count)
+    ]
+    (path / f"{name}.jsonl").write_text("\n".join(rows))
+
+
+def test_own_questions_on_a_checkpoint(folder, tmp_path):
+    write_questions(tmp_path, "forget", 8)
+    write_questions(tmp_path, "retain", 12)
+    changes = {
+        "experiment": "tofu",
+        "model_dir": str(folder),
+        "retrained_dir": str(folder),
+        "data_dir": str(tmp_path),
+        "method": "dpo+rt",
+        "batch_size": 4,
+        "lr": 1e-2,
+        "max_len": 300,
+        "tofu_answer_tokens": 2,
+    }
+    (claim,) = run_with(tmp_path / "run", **changes)
+    assert claim.id == "tofu-checkpoint"
+    assert "FQ 1 " in claim.measured  # before: the model is its own retrained one
+    before = lm.load_hf(folder)[1]
+    _, after = lm.load_hf(tmp_path / "run" / "artifacts" / "model")
+    assert not np.array_equal(before["embed"]["w"], after["embed"]["w"])
+    # Without its results, the run goes on from its last checkpoint: trained to the end.
+    (tmp_path / "run" / "results" / "checkpoint_after.npz").unlink()
+    assert run_with(tmp_path / "run", **changes) == [claim]
+
+
+@pytest.mark.slow
+def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
+    (claim,) = run_with(
+        tmp_path / "run",
+        experiment="muse",
+        model_dir=str(folder),
+        data_dir=str(write_folder(tmp_path / "muse")),
+        method="simnpo+rt",
+        max_len=32,
+        batch_size=4,
+    )
+    assert claim.id == "muse-checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"experiment": "other"}, "experiment must be one of all, divergence"),
+        ({"epochs": 0}, "epochs must be >= 1, got 0"),
+        ({"tofu_authors": 21}, "tofu_authors must be <= 20"),
+        ({"chain_sequences": 10}, "chain_sequences must be >= 50"),
+        ({"tofu_width": 12}, "tofu_width must be a multiple of 8"),
+        ({"half_settings": 3}, "half_settings must be 1 or 2"),
+        ({"tofu_methods": ("GA",)}, "tofu_methods must be of GA"),
+        ({"tofu_methods": ("XY",)}, "tofu_methods must be of GA"),
+        ({"quarter_methods": ("GA",)}, "quarter_methods must be of NPO"),
+        ({"relearn": ("longest",)}, "relearn must be of random, shortest"),
+        ({"parts": ("thirds",)}, "parts must be of quarter"),
+        ({"parts": ("quarter",), "quarter_questions": 20}, "quarter_questions must be > 20"),
+        ({"forget_percent": 0.0}, r"forget_percent must lie in \(0, 100\)"),
+        ({"alphas": (0.5,)}, "alphas must be 0 and 1"),
+        ({"data_dir": "x"}, "give --model_dir"),
+        ({"experiment": "muse", "model_dir": "x"}, "give --data_dir"),
+        ({"method": "npo+xy"}, "method must be one of ga"),
+        ({"beta": -1.0}, "beta must be > 0"),
+    ],
+)
+def test_refuses(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_with(tmp_path, **changes)
+
+
+def test_an_end_of_text_is_needed(folder, tmp_path):
+    with pytest.raises(ValueError, match="keeps a second model"):
+        run_with(
+            tmp_path / "kl",
+            experiment="tofu",
+            model_dir=str(folder),
+            method="npo+kl",
+            tofu_answer_tokens=1,
+            tofu_questions=1,
+            max_len=400,
+        )
+
+
+def test_official_layout():
+    """What an evaluation writes is what `tofu_report` reads."""
+    assert set(unlearn.load_tofu_logs("full")) == {
+        "eval_log.json",
+        "eval_log_forget.json",
+        "eval_real_author_wo_options.json",
+        "eval_real_world_wo_options.json",
+    }

@@ -1,0 +1,61 @@
+"""A tiny causal model and batches that the tests of this room share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab import unlearn
+
+VOCAB = 11
+
+
+@functools.partial(jax.jit, inline=True)
+def apply_fn(params, tokens):
+    """Logits [B, T, V] of a causal bag of words: token t sees the mean embedding up to t."""
+    x = params["embed"][tokens]
+    steps = jnp.arange(1, tokens.shape[1] + 1)[:, None]
+    return jnp.tanh(jnp.cumsum(x, 1) / steps + x) @ params["head"]
+
+
+def params(seed=0, width=6):
+    keys = jax.random.split(jax.random.key(seed), 2)
+    return {
+        "embed": jax.random.normal(keys[0], (VOCAB, width)),
+        "head": jax.random.normal(keys[1], (width, VOCAB)),
+    }
+
+
+def rows(seed, count=6, length=9):
+    """An LMBatch with prompts, answers of different lengths and padding."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, VOCAB, (count, length)).astype(np.int32)
+    labels = np.full_like(tokens, -100)
+    for i in range(count):
+        start, end = 2, 4 + i % (length - 4)
+        labels[i, start:end] = tokens[i, start:end]
+        tokens[i, end:] = 0
+    return unlearn.LMBatch(tokens, labels)
+
+
+def numpy_answers(params, batch):
+    """(sum of log p over scored tokens, their number) of each row, in float64, by a plain loop."""
+    embed, head = (np.asarray(params[name], np.float64) for name in ("embed", "head"))
+    sums, counts = [], []
+    for tokens, labels in zip(*map(np.asarray, batch), strict=True):
+        total, count = 0.0, 0
+        for t in range(1, len(tokens)):
+            if labels[t] == -100:
+                continue
+            x = embed[tokens[:t]]
+            logits = np.tanh(x.mean(0) + x[-1]) @ head
+            total += logits[labels[t]] - np.log(np.exp(logits).sum())
+            count += 1
+        sums.append(total)
+        counts.append(count)
+    return np.array(sums), np.array(counts)
+
+
+def tree_close(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
