@@ -47,9 +47,10 @@ def measure(config, run: Run) -> list[Claim]:
 
 
 def _on_device(config, run: Run) -> tuple[str, str]:
+    # "numpy:pendulum" names the same environment on the host.
     env = make_env(config.env_id.rpartition(":")[2])
     algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
-    result = train_on_device(config, algorithm, run)
+    result = train_on_device(config, env, algorithm, run)
     _export(run, result.learner, algorithm)
     return (
         f"mean return {result.mean_return:.1f} after {result.env_steps:,} steps and "

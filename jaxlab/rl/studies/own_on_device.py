@@ -8,7 +8,6 @@ import jax
 
 from jaxlab import runs
 from jaxlab.rl.checkpoint import load_checkpoint, save_checkpoint
-from jaxlab.rl.device_envs import make_env
 from jaxlab.rl.on_device import OnDeviceConfig, evaluate_policy, ondevice_init, ondevice_run
 from jaxlab.rl.on_policy import OnPolicyConfig, onpolicy_init, onpolicy_run
 from jaxlab.rl.ppo import PPOConfig
@@ -34,7 +33,7 @@ class DeviceResult(NamedTuple):
     stopped: str
 
 
-def train_on_device(config, algorithm: SACConfig | PPOConfig, run: runs.Run) -> DeviceResult:
+def train_on_device(config, env, algorithm: SACConfig | PPOConfig, run: runs.Run) -> DeviceResult:
     """Trains until time, updates or the goal end it, and logs each evaluation to the run.
 
     Evaluations lie `eval_every_iters` iterations apart, not seconds, the ends are looked for there,
@@ -42,11 +41,8 @@ def train_on_device(config, algorithm: SACConfig | PPOConfig, run: runs.Run) -> 
     numbers, unless it is the clock that ends it.
 
     Raises:
-      ValueError: no environment of that name on the device.
       FloatingPointError: a metric that is not finite; the last checkpoint stays.
     """
-    # "numpy:pendulum" is the same environment on the host.
-    env = make_env(config.env_id.rpartition(":")[2])
     state, advance = _prepare(config, algorithm, env)
     folder = run.checkpoint_dir("on_device")
     if runs.latest_step(folder) is not None:
