@@ -3,6 +3,7 @@
 python scripts/spreeze.py --preset=smoke
 python scripts/spreeze.py --experiment=train --env_id=gym:HalfCheetah-v5 --batch_size=1024 --lr=1e-3
 python scripts/spreeze.py --experiment=train --env_id=gym:Pendulum-v1 --mode=sync --max_updates=4000
+python scripts/spreeze.py --experiment=train --mode=ondevice --algo=ppo --gamma=0.9 --lr=1e-3
 """
 
 from jaxlab.rl import experiment

@@ -29,7 +29,28 @@ _HOMES = {
         "ondevice_init",
         "ondevice_run",
     ),
-    "ppo": ("gae", "ppo_policy_loss"),
+    "on_policy": (
+        "OnPolicyConfig",
+        "OnPolicyState",
+        "onpolicy_init",
+        "onpolicy_run",
+        "ppo_epochs",
+    ),
+    "ppo": (
+        "PPOBatch",
+        "PPOConfig",
+        "PPOOptimizers",
+        "PPOState",
+        "gae",
+        "ppo_actor_loss",
+        "ppo_critic_loss",
+        "ppo_init",
+        "ppo_policy_loss",
+        "ppo_step",
+        "value_apply",
+    ),
+    "placement": ("Placement", "make_placement"),
+    "prefill": ("read_transitions",),
     "progress_log": ("EvalPoint",),
     "rates": ("Throughput", "sac_flops", "throughput"),
     "sac": (
@@ -68,6 +89,7 @@ _HOMES = {
     "tuning": ("TuneResult", "tune_batch_size", "tune_samplers"),
     "vec_env": ("StepOut", "make_vec_env"),
     "weight_board": ("BoardHandle", "WeightBoard"),
+    "zoo": ("ZOO", "Tuned", "tuned_settings"),
 }
 _HOME_OF = {name: f"jaxlab.rl.{home}" for home, names in _HOMES.items() for name in names}
 # Shared with the other rooms.

@@ -25,7 +25,8 @@ from jaxlab.rl.host_state import (
     ring_spec,
     seed_of,
 )
-from jaxlab.rl.learner import learn_from_rows, policy_of
+from jaxlab.rl.learner import policy_of
+from jaxlab.rl.placement import make_placement
 from jaxlab.rl.prefetch import Prefetcher
 from jaxlab.rl.progress_log import ProgressLog
 from jaxlab.rl.sampler_pool import SamplerPool
@@ -68,6 +69,7 @@ def train_async(
     Returns:
       The last state, samplers that were replaced, and what ended it.
     """
+    placement = make_placement(config, host.mode, host.batch_size)
     with contextlib.ExitStack() as stack:
         ring = stack.enter_context(SharedReplay.create(ring_spec(config, host)))
         if state.ring is not None:
@@ -79,7 +81,7 @@ def train_async(
         reports = stack.enter_context(_evaluator(board, state, host, import_module))
         if host.visualize:
             stack.enter_context(_dashboard(log))
-        learner = _Loop(state, config, host, log, keep, ring, board, pool, reports, observe)
+        learner = _Loop(state, placement, host, log, keep, ring, board, pool, reports, observe)
         try:
             stopped = learner.run()
         except KeyboardInterrupt:
@@ -96,11 +98,11 @@ def train_async(
 class _Loop:
     """Draws, learns, publishes and watches, in the parent."""
 
-    def __init__(self, state, config, host, log, keep, ring, board, pool, reports, observe):
-        self._start, self._config, self._host, self._log = state, config, host, log
+    def __init__(self, state, placement, host, log, keep, ring, board, pool, reports, observe):
+        self._start, self._placement, self._host, self._log = state, placement, host, log
         self._keep, self._ring, self._board, self._pool = keep, ring, board, pool
         self._reports, self._observe = reports, observe
-        self._learner, self._updates = state.learner, state.updates
+        self._learner, self._updates = placement.spread(state.learner), state.updates
         self._known_rows = int(ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
@@ -127,13 +129,13 @@ class _Loop:
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
                 start, previous, done = time.monotonic(), metrics, self._updates
-                self._learner, metrics = learn_from_rows(key, self._learner, rows, self._config)
+                self._learner, metrics = self._placement.learn(key, self._learner, rows)
                 self._updates += len(rows)
                 self._calls += 1
                 if previous is not None:
                     check_losses(previous, done)
                 if self._calls % host.publish_every == 0:
-                    self._board.publish(policy_of(self._learner))
+                    self._board.publish(self._placement.policy(self._learner))
                 self._observe("update", start, time.monotonic())
         if metrics is not None:
             check_losses(metrics, self._updates)
@@ -143,7 +145,7 @@ class _Loop:
         """The run as it is now."""
         contents = self._ring.state_dict() if self._host.checkpoint_replay else None
         return HostState(
-            self._learner,
+            self._placement.gather(self._learner),
             self._env_steps(),
             self._updates,
             self._board.version(),

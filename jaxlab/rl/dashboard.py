@@ -4,6 +4,7 @@ Writes the page's address to standard output, then serves until it is told to en
 """
 
 import http.server
+import json
 import os
 import threading
 from importlib import resources
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxlab.rl.child_process import read_settings
+from jaxlab.rl.processor_use import ProcessorUse
 from jaxlab.rl.stop_words import StopHandle, StopWords
 
 _LOOK_S = 0.2
@@ -31,8 +33,14 @@ class DashboardSettings(NamedTuple):
 
 
 def make_server(metrics: str) -> http.server.ThreadingHTTPServer:
-    """A server of the page at `/` and of the file at `/metrics`, on a free port of 127.0.0.1."""
+    """A server on a free port of 127.0.0.1.
+
+    `/` is the page, `/metrics` the file, `/processors` how busy they are since the last request
+    (JSON, a share or null).
+    """
     page = (resources.files("jaxlab.rl") / "dashboard.html").read_bytes()
+
+    processors = ProcessorUse()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -41,6 +49,8 @@ def make_server(metrics: str) -> http.server.ThreadingHTTPServer:
             elif self.path == "/metrics":
                 file = Path(metrics)
                 self._answer("text/plain", file.read_bytes() if file.exists() else b"")
+            elif self.path == "/processors":
+                self._answer("application/json", json.dumps(processors.look()).encode())
             else:
                 self.send_error(404)
 

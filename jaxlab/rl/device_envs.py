@@ -1,6 +1,6 @@
 """Environments that live on the device, one episode each; vmap makes many of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,45 @@ class Pendulum:
         state = PendulumState(theta, speed, steps)
         truncated = steps >= self.max_steps
         return state, pendulum.observe(jnp, theta, speed), reward, jnp.zeros((), bool), truncated
+
+
+class DeviceStep(NamedTuple):
+    """What a step of n environments gave: fields and shapes as `vec_env.StepOut`'s first four."""
+
+    next_obs: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+def step_and_renew(
+    env, states: Any, action: jax.Array, reset_key: jax.Array
+) -> tuple[Any, jax.Array, DeviceStep]:
+    """A step of all n environments with actions `[n, A]`; those whose episode ended start anew.
+
+    Returns:
+      Their states, the observations `[n, O]` to act on next, and what happened.
+    """
+    states, *out = jax.vmap(env.step)(states, action)
+    out = DeviceStep(*out)
+    fresh = jax.vmap(env.reset)(jax.random.split(reset_key, len(action)))
+    ended = out.terminated | out.truncated
+
+    def renew(new, old):
+        return jnp.where(ended.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    states, obs = jax.tree.map(renew, fresh, (states, out.next_obs))
+    return states, obs, out
+
+
+def check_sizes(env, config) -> None:
+    """Raises ValueError where `config` was made for other sizes than the environment's."""
+    for name in ("obs_dim", "act_dim"):
+        if getattr(config, name) != getattr(env, name):
+            raise ValueError(
+                f"config.{name} is {getattr(config, name)}, the environment has "
+                f"{getattr(env, name)}"
+            )
 
 
 _ENVIRONMENTS = {"pendulum": Pendulum()}

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from jaxlab.rl.host_config import MODES
 from jaxlab.rl.studies import devices, learning, own, processes, transmission, update_rates
 from jaxlab.runs import Claim, Run, check_choices, option
 
@@ -45,7 +44,12 @@ class Config:
     env_id: str = option("numpy:pendulum", "train: numpy:pendulum, or gym: and a gymnasium id")
     import_module: str = option("", "train: module that registers environments")
     algo: str = option("sac", "train: algorithm", choices=own.ALGORITHMS)
-    mode: str = option("async", "train: processes, or all in turn", choices=MODES)
+    mode: str = option(
+        "async",
+        "train: processes; all in turn; processes and a learner on two or on all devices; or "
+        "everything on the device (pendulum, by sac or ppo)",
+        choices=own.MODES,
+    )
     hidden: tuple[int, ...] = option((256, 256), "train: widths of the networks")
     lr: float = option(3e-4, "train: learning rate; 1e-3 suits batches of 1,024 and more")
     gamma: float = option(0.99, "train: discount")
@@ -65,6 +69,11 @@ class Config:
     target_return: float | None = option(None, "train: mean return that ends it")
     eval_every_s: float = option(10.0, "train: seconds between evaluations")
     eval_episodes: int = option(10, "train: episodes of one")
+    eval_every_iters: int = option(50, "train, ondevice: iterations between evaluations")
+    rollout_steps: int = option(128, "train, ppo: steps of each environment in an iteration")
+    epochs: int = option(10, "train, ppo: passes over what an iteration collected")
+    minibatches: int = option(16, "train, ppo: parts of a pass")
+    prefill: str = option("", "train: .npz of transitions that the ring holds at the start")
     checkpoint_every_s: float = option(60.0, "train: seconds between checkpoints")
     dashboard: bool = option(False, "train: serve a page with the curves")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from jaxlab.rl.rates import sac_flops
 from jaxlab.runs.figures import PALETTE, styled, subplots
@@ -46,6 +47,9 @@ def update_rates(result: dict, config) -> Figure:
     ax.set(xscale="log", yscale="log", xlabel="batch size", ylabel="rows learned from per second")
     ax.set_xticks(result["sizes"], [str(x) for x in result["sizes"]])
     ax.minorticks_off()
+    # Often the rates lie between two powers of ten.
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.set_title(f"SAC, networks of {' x '.join(map(str, config.hidden))}")
     ax.legend()
     return figure
@@ -68,6 +72,17 @@ def curves(solved: list[dict], goal: float) -> Figure:
     )
     ax.set(xlabel="updates", ylabel="mean return of 32 episodes")
     ax.set_title("Pendulum-v1 on the device")
+    return figure
+
+
+@styled
+def strip(frames: list[np.ndarray], title: str) -> Figure:
+    """Frames `[H, W, 3]` of one episode from left to right."""
+    figure, axes = subplots(1, len(frames), width=1.4 * len(frames), height=1.9, squeeze=False)
+    for ax, frame in zip(axes[0], frames, strict=True):
+        ax.imshow(frame)
+        ax.set_axis_off()
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return figure
 
 

@@ -8,6 +8,7 @@ import contextlib
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +24,13 @@ from jaxlab.rl.host_state import (
     ring_spec,
     save_state,
 )
+from jaxlab.rl.prefill import filled_ring
 from jaxlab.rl.progress_log import EvalPoint, ProgressLog
 from jaxlab.rl.rates import Throughput, throughput
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.sync_training import train_sync
 from jaxlab.rl.td3 import TD3Config
+from jaxlab.rl.transition import Transition
 from jaxlab.rl.vec_env import make_vec_env
 
 
@@ -61,6 +64,8 @@ def train_host(
     *,
     import_module: str | None = None,
     observe: Observer = ignore,
+    on_eval: Callable[[dict[str, float]], None] | None = None,
+    prefill: Transition | None = None,
 ) -> TrainResult:
     """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
 
@@ -73,7 +78,10 @@ def train_host(
       host: processes, sizes and ends.
       workdir: where checkpoints and `metrics.jsonl` (a line per evaluation) are kept.
       import_module: imported by the processes first, to register environments with gymnasium.
-      observe: told, in async mode, what was busy from when to when (see `Observer`).
+      observe: told, beside processes, what was busy from when to when (see `Observer`).
+      on_eval: handed what a line of `metrics.jsonl` holds, after each evaluation.
+      prefill: rows that the ring holds at the start, as `read_transitions` gives them; a
+        checkpoint's ring counts instead where there is one.
 
     Raises:
       ValueError: sizes that are not the environment's, an unknown environment.
@@ -86,15 +94,17 @@ def train_host(
     if workdir is not None:
         spec = ring_spec(config, host) if host.checkpoint_replay else None
         state = restore_state(workdir, state, spec)
+    if prefill is not None and state.ring is None:
+        state = state._replace(ring=filled_ring(ring_spec(config, host), prefill))
 
     def keep(state: HostState) -> None:
         if workdir is not None:
             save_state(workdir, state)
 
     before = state.env_steps, state.updates
-    train = train_async if host.mode == "async" else train_sync
+    train = train_sync if host.mode == "sync" else train_async
     with _metrics_file(workdir, host) as path, _termination_as_exit():
-        log = ProgressLog(path, host.batch_size, *before)
+        log = ProgressLog(path, host.batch_size, *before, on_eval)
         state, restarts, stopped = train(state, config, host, log, keep, import_module, observe)
     rates = throughput(
         state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()

@@ -4,7 +4,7 @@ import dataclasses
 
 from jaxlab.rl.settings import require
 
-MODES = ("async", "sync")
+MODES = ("async", "sync", "dual", "pmap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,9 @@ class HostConfig:
       eval_episodes: episodes of one.
       publish_every: calls between publications of the policy.
       visualize: whether a process serves a page with the curves (async only).
-      mode: "async"; "sync" does everything in one process in turn, bit by bit the same each time.
+      mode: "async"; "dual" and "pmap" are async with the learner on several devices, see
+        `make_placement`; "sync" does everything in one process in turn, bit by bit the same each
+        time.
       checkpoint_every_s: seconds between checkpoints.
       checkpoint_replay: whether they hold the ring's contents.
 

@@ -50,6 +50,16 @@ class Critic(nn.Module):
         return nn.Dense(1, name="q")(x)[..., 0]
 
 
+class StateValue(nn.Module):
+    """obs `[..., O]` to values `[...]`."""
+
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, obs):
+        return nn.Dense(1, name="v")(trunk(obs, self.hidden))[..., 0]
+
+
 def trunk(x, hidden: Sequence[int]):
     """Dense layers `Dense_0`, `Dense_1`, ... with ReLU, inside a module's `__call__`."""
     for i, width in enumerate(hidden):
@@ -57,9 +67,9 @@ def trunk(x, hidden: Sequence[int]):
     return x
 
 
-def init_actor(key: jax.Array, actor: nn.Module, obs_dim: int) -> Params:
-    """Fresh parameters of an actor."""
-    return actor.init(key, jnp.zeros((1, obs_dim)))["params"]
+def init_network(key: jax.Array, network: nn.Module, obs_dim: int) -> Params:
+    """Fresh parameters of a network of observations alone: an actor or a state's value."""
+    return network.init(key, jnp.zeros((1, obs_dim)))["params"]
 
 
 def init_critics(key: jax.Array, config) -> Params:

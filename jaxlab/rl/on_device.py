@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.rl.device_envs import check_sizes, step_and_renew
 from jaxlab.rl.device_replay import ReplayState, replay_add, replay_init, replay_sample
 from jaxlab.rl.sac import SACConfig, SACState, policy_act, sac_init, sac_update
 from jaxlab.rl.settings import require
@@ -67,12 +68,7 @@ def ondevice_init(key: jax.Array, env, config: SACConfig, run: OnDeviceConfig) -
     Raises:
       ValueError: a config made for other sizes than the environment's.
     """
-    for name in ("obs_dim", "act_dim"):
-        if getattr(config, name) != getattr(env, name):
-            raise ValueError(
-                f"config.{name} is {getattr(config, name)}, the environment has "
-                f"{getattr(env, name)}"
-            )
+    check_sizes(env, config)
     learner_key, env_key, run_key = jax.random.split(key, 3)
     env_states, obs = jax.vmap(env.reset)(jax.random.split(env_key, run.n_envs))
     replay = replay_init(run.capacity, env.obs_dim, env.act_dim)
@@ -149,15 +145,6 @@ def _collect(state, act_key, reset_key, env, config, run):
         jax.random.uniform(random_key, shape, minval=-1.0),
         policy_act(state.learner.actor, state.obs, config, policy_key),
     )
-    env_states, next_obs, reward, terminated, truncated = jax.vmap(env.step)(
-        state.env_states, action
-    )
-    batch = Transition(state.obs, action, reward, next_obs, terminated.astype(jnp.float32))
-    fresh_states, fresh_obs = jax.vmap(env.reset)(jax.random.split(reset_key, run.n_envs))
-    ended = terminated | truncated
-
-    def renew(fresh, old):
-        return jnp.where(ended.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
-
-    env_states, obs = jax.tree.map(renew, (fresh_states, fresh_obs), (env_states, next_obs))
-    return env_states, obs, batch
+    env_states, obs, out = step_and_renew(env, state.env_states, action, reset_key)
+    terminated = out.terminated.astype(jnp.float32)
+    return env_states, obs, Transition(state.obs, action, out.reward, out.next_obs, terminated)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,12 +29,19 @@ class ProgressLog:
     """The history of one call of `train_host`, one line of JSON each in `path` if there is one.
 
     A line holds the point and the rates since the last: `sample_hz`, `update_hz`,
-    `update_frame_hz`.
+    `update_frame_hz`. `on_eval` is handed the same.
     """
 
-    def __init__(self, path: Path | None, batch_size: int, env_steps: int, updates: int):
+    def __init__(
+        self,
+        path: Path | None,
+        batch_size: int,
+        env_steps: int,
+        updates: int,
+        on_eval: Callable[[dict[str, float]], None] | None = None,
+    ):
         self.history: list[EvalPoint] = []
-        self.path, self._batch_size = path, batch_size
+        self.path, self._batch_size, self._on_eval = path, batch_size, on_eval
         self._start = time.monotonic()
         self._last = EvalPoint(0.0, env_steps, updates, float("nan"))
 
@@ -53,8 +61,11 @@ class ProgressLog:
         )
         self.history.append(point)
         self._last = point
+        line = point._asdict() | rates._asdict()
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(point._asdict() | rates._asdict()) + "\n")
+                file.write(json.dumps(line) + "\n")
+        if self._on_eval is not None:
+            self._on_eval(line)
         return point

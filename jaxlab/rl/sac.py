@@ -14,11 +14,11 @@ from jaxlab.rl.networks import (
     Params,
     critic_apply,
     critic_loss,
-    init_actor,
     init_critics,
+    init_network,
     polyak_update,
 )
-from jaxlab.rl.settings import check_networks, require
+from jaxlab.rl.settings import check_log_std, check_networks, require
 from jaxlab.rl.squashed_gaussian import squash_sample
 from jaxlab.rl.transition import Transition, check_transition
 from jaxlab.rl.update_scan import scan_updates
@@ -71,12 +71,7 @@ class SACConfig:
         require(self, "alpha_lr", self.alpha_lr > 0, "must be positive")
         require(self, "init_alpha", self.init_alpha > 0, "must be positive")
         require(self, "order", self.order in ORDERS, f"must be one of {', '.join(ORDERS)}")
-        require(
-            self,
-            "log_std_min",
-            self.log_std_min < self.log_std_max,
-            f"must be below log_std_max {self.log_std_max}",
-        )
+        check_log_std(self)
 
     @property
     def entropy_goal(self) -> float:
@@ -134,7 +129,7 @@ def sac_init(
     """A fresh state, the target critics equal to the critics."""
     optimizers = optimizers or sac_optimizers(config)
     actor_key, critic_key = jax.random.split(key)
-    actor = init_actor(actor_key, _actor(config), config.obs_dim)
+    actor = init_network(actor_key, _actor(config), config.obs_dim)
     critic = init_critics(critic_key, config)
     log_alpha = jnp.log(jnp.float32(config.init_alpha))
     return SACState(

@@ -16,8 +16,8 @@ from jaxlab.rl.networks import (
     Params,
     critic_apply,
     critic_loss,
-    init_actor,
     init_critics,
+    init_network,
     polyak_update,
 )
 from jaxlab.rl.settings import check_networks, require
@@ -103,7 +103,7 @@ def td3_init(
     """A fresh state, the targets equal to the networks."""
     optimizers = optimizers or td3_optimizers(config)
     actor_key, critic_key = jax.random.split(key)
-    actor = init_actor(actor_key, _actor(config), config.obs_dim)
+    actor = init_network(actor_key, _actor(config), config.obs_dim)
     critic = init_critics(critic_key, config)
     return TD3State(
         actor,

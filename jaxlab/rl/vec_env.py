@@ -74,11 +74,13 @@ class GymEnvs:
     episode whose action was ignored; it must not enter a ring.
     """
 
-    def __init__(self, name: str, n_envs: int, seed: int):
+    def __init__(self, name: str, n_envs: int, seed: int, render_mode: str | None = None):
         gymnasium = _import_gymnasium()
         self.n_envs = n_envs
+        # Environments of one's own need not take the argument.
+        options = {} if render_mode is None else {"render_mode": render_mode}
         try:
-            self._envs = [gymnasium.make(name) for _ in range(n_envs)]
+            self._envs = [gymnasium.make(name, **options) for _ in range(n_envs)]
         except gymnasium.error.UnregisteredEnv as error:
             raise ValueError(f"gymnasium knows no environment {name!r}: {error}") from None
         except gymnasium.error.DependencyNotInstalled as error:
@@ -115,6 +117,18 @@ class GymEnvs:
             for i in ended:
                 obs[i] = self._envs[i].reset()[0]
         return StepOut(next_obs, reward, terminated, truncated, obs)
+
+    def render(self) -> np.ndarray:
+        """The first environment as it is now, `[H, W, 3]` uint8, by render_mode "rgb_array".
+
+        Raises:
+          ImportError: what draws it is not installed.
+        """
+        gymnasium = _import_gymnasium()
+        try:
+            return self._envs[0].render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise ImportError(f"drawing needs more: {error}") from error
 
     def close(self) -> None:
         """Closes every environment."""

@@ -1,3 +1,4 @@
+import json
 import re
 import threading
 import urllib.error
@@ -22,6 +23,8 @@ def test_page_and_metrics(tmp_path):
         assert urllib.request.urlopen(address + "metrics").read() == b""
         metrics.write_text('{"wall_s": 1.0}\n')
         assert b"wall_s" in urllib.request.urlopen(address + "metrics").read()
+        use = json.loads(urllib.request.urlopen(address + "processors").read())
+        assert use is None or 0 <= use <= 1
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(address + "secrets")
         error.value.close()

@@ -7,6 +7,7 @@ import pytest
 
 from jaxlab import rl
 from jaxlab.rl import experiment
+from jaxlab.rl.studies import own_on_device
 from jaxlab.runs import Run, read_claims
 
 TINY = dataclasses.replace(
@@ -70,8 +71,10 @@ def test_training_leaves_a_policy_that_plays_without_jax(tmp_path, algo):
     )
     with Run(tmp_path, config) as run:
         (claim,) = experiment.run(config, run)
+        rows = run.metrics()
     assert claim.verdict == "reported"
     assert "16 updates" in claim.measured
+    assert {"mean_return", "sample_hz", "update_frame_hz"} <= set(rows[-1])
     artifacts = tmp_path / "artifacts"
     leaves = np.load(artifacts / "policy.npz")
     assert json.loads((artifacts / "policy.json").read_text())["hidden"] == [8, 8]
@@ -86,6 +89,71 @@ def test_training_leaves_a_policy_that_plays_without_jax(tmp_path, algo):
         want = rl.actor_apply(params, obs, rl.SACConfig(3, 1, (8, 8)))
         for ours, jaxs in zip(rl.numpy_actor(params, obs), want, strict=True):
             np.testing.assert_allclose(ours, jax.device_get(jaxs), rtol=1e-5, atol=1e-6)
+
+
+ON_DEVICE = dataclasses.replace(
+    TINY,
+    experiment="train",
+    mode="ondevice",
+    hidden=(8, 8),
+    envs_per_sampler=4,
+    batch_size=16,
+    updates_per_call=2,
+    capacity=200,
+    warmup_steps=8,
+    rollout_steps=8,
+    epochs=2,
+    minibatches=2,
+    eval_every_iters=4,
+    eval_episodes=2,
+    max_updates=40,
+    checkpoint_every_s=1e-9,
+)
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_training_on_the_device_resumes_exactly(tmp_path, monkeypatch, algo):
+    config = dataclasses.replace(ON_DEVICE, algo=algo)
+    with Run(tmp_path / "whole", config) as run:
+        whole = experiment.run(config, run)
+        rows = run.metrics()
+    assert len(rows) >= 3
+    assert {"mean_return", "env_steps", "critic_loss"} <= set(rows[-1])
+
+    evaluate, calls = own_on_device.evaluate_policy, []
+
+    def die(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise MemoryError("killed")
+        return evaluate(*args)
+
+    monkeypatch.setattr(own_on_device, "evaluate_policy", die)
+    with Run(tmp_path / "cut", config) as run, pytest.raises(MemoryError):
+        experiment.run(config, run)
+    monkeypatch.setattr(own_on_device, "evaluate_policy", evaluate)
+    with Run(tmp_path / "cut", config) as run:
+        assert experiment.run(config, run)[0].measured == whole[0].measured
+        assert run.metrics() == rows
+    leaves = (np.load(tmp_path / x / "artifacts" / "policy.npz") for x in ("whole", "cut"))
+    one, other = leaves
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"algo": "td3"}, "mode 'ondevice' trains sac, ppo, got algo 'td3'"),
+        ({"algo": "ppo", "mode": "async"}, "mode 'async' trains sac, td3, ddpg, got algo 'ppo'"),
+        ({"env_id": "gym:Hopper-v5"}, "env must be one of pendulum, got 'Hopper-v5'"),
+        ({"autotune": True}, "not ondevice"),
+    ],
+)
+def test_refuses_what_a_mode_does_not_have(tmp_path, settings, message):
+    config = dataclasses.replace(ON_DEVICE, **settings)
+    with Run(tmp_path, config) as run, pytest.raises(ValueError, match=message):
+        experiment.run(config, run)
 
 
 def test_refuses(tmp_path):

@@ -204,7 +204,7 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
         ({"n_samplers": 0}, "n_samplers must be >= 1, got 0"),
         ({"max_seconds": 0.0}, "max_seconds must be positive, got 0.0"),
         ({"max_updates": 0}, "max_updates must be positive or None, got 0"),
-        ({"mode": "threads"}, "mode must be one of async, sync, got threads"),
+        ({"mode": "threads"}, "mode must be one of async, sync, dual, pmap, got threads"),
         ({"capacity": 8}, "capacity must hold a step of every environment, got 8"),
     ],
 )

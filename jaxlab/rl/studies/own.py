@@ -5,23 +5,61 @@ import dataclasses
 import jax
 import numpy as np
 
+from jaxlab.rl import figures
 from jaxlab.rl.autotuning import autotune
+from jaxlab.rl.device_envs import make_env
+from jaxlab.rl.episode_strip import render_episode
 from jaxlab.rl.host import train_host
+from jaxlab.rl.host_config import MODES as HOST_MODES
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.learner import policy_of
+from jaxlab.rl.ppo import PPOConfig
+from jaxlab.rl.prefill import read_transitions
 from jaxlab.rl.sac import SACConfig
+from jaxlab.rl.studies.own_on_device import train_on_device
 from jaxlab.rl.td3 import TD3Config, ddpg_config
 from jaxlab.rl.vec_env import make_vec_env
 from jaxlab.runs import Claim, Run
 
-ALGORITHMS = ("sac", "td3", "ddpg")
+ALGORITHMS = ("sac", "td3", "ddpg", "ppo")
+MODES = (*HOST_MODES, "ondevice")
 
 
 def measure(config, run: Run) -> list[Claim]:
     """Trains, leaves the policy in `artifacts/policy.npz` and `.json`, and reports its return.
 
     `numpy_actor` plays the policy without jax.
+
+    Raises:
+      ValueError: an algorithm or option that the mode does not have.
     """
+    on_device = config.mode == "ondevice"
+    allowed = ("sac", "ppo") if on_device else ("sac", "td3", "ddpg")
+    if config.algo not in allowed:
+        raise ValueError(
+            f"mode {config.mode!r} trains {', '.join(allowed)}, got algo {config.algo!r}"
+        )
+    if on_device and (config.prefill or config.autotune):
+        raise ValueError("prefill and autotune are for environments on the host, not ondevice")
+    measured, detail = (_on_device if on_device else _on_host)(config, run)
+    statement = f"{config.algo} on {config.env_id}"
+    return [Claim("train", statement, "", measured, "reported", detail=detail)]
+
+
+def _on_device(config, run: Run) -> tuple[str, str]:
+    # "numpy:pendulum" names the same environment on the host.
+    env = make_env(config.env_id.rpartition(":")[2])
+    algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
+    result = train_on_device(config, env, algorithm, run)
+    _export(run, result.learner, algorithm)
+    return (
+        f"mean return {result.mean_return:.1f} after {result.env_steps:,} steps and "
+        f"{result.updates:,} updates",
+        f"On the device, {result.seconds:.0f} s, ended by {result.stopped}.",
+    )
+
+
+def _on_host(config, run: Run) -> tuple[str, str]:
     env = make_vec_env(config.env_id, 1)
     algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
     env.close()
@@ -46,42 +84,59 @@ def measure(config, run: Run) -> list[Claim]:
     )
     if config.autotune:
         host = _fit(config, run, algorithm, host)
+    prefill = None
+    if config.prefill:
+        prefill = read_transitions(config.prefill, algorithm.obs_dim, algorithm.act_dim)
+
+    def log(line):
+        run.log(line["updates"], **{k: v for k, v in line.items() if k != "updates"})
+
     result = train_host(
         jax.random.key(config.seed),
         algorithm,
         host,
         run.workdir / "training",
         import_module=config.import_module or None,
+        on_eval=log,
+        prefill=prefill,
     )
-    _export(run, result, algorithm)
-    last = result.eval_history[-1]
-    rates = result.throughput
-    return [
-        Claim(
-            "train",
-            f"{config.algo} on {config.env_id}",
-            "",
-            f"mean return {last.mean_return:.1f} after {result.env_steps:,} steps and "
-            f"{result.updates:,} updates",
-            "reported",
-            detail=f"{rates.sample_hz:,.0f} transitions and {rates.update_frame_hz:,.0f} rows "
-            f"learned from per second, {last.wall_s:.0f} s, ended by {result.stopped}; "
-            f"{result.worker_restarts} samplers replaced.",
-        )
-    ]
+    _export(run, result.learner, algorithm)
+    last, rates = result.eval_history[-1], result.throughput
+    return (
+        f"mean return {last.mean_return:.1f} after {result.env_steps:,} steps and "
+        f"{result.updates:,} updates",
+        f"{rates.sample_hz:,.0f} transitions and {rates.update_frame_hz:,.0f} rows learned from "
+        f"per second, {last.wall_s:.0f} s, ended by {result.stopped}; {result.worker_restarts} "
+        f"samplers replaced.{_draw(config.env_id, run, policy_of(result.learner))}",
+    )
 
 
-def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config:
+def _draw(env_id: str, run: Run, policy) -> str:
+    """One episode as `figures/episode.png`, where gymnasium can draw it; what became of it."""
+    if not env_id.startswith("gym:"):
+        return ""
+    try:
+        frames, total = render_episode(env_id, policy)
+    except Exception as error:  # of any library that draws: a trained policy must not be lost
+        return f" No picture of an episode: {error}"
+    run.figure("episode", figures.strip(frames, f"{env_id}, one episode, return {total:.0f}"))
+    return " One episode is drawn in figures/episode.png."
+
+
+def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config | PPOConfig:
     """The algorithm's config for the sizes of an environment."""
     shared = {
         "hidden": config.hidden,
         "gamma": config.gamma,
-        "tau": config.tau,
         "actor_lr": config.lr,
         "critic_lr": config.lr,
     }
+    if config.algo == "ppo":
+        return PPOConfig(obs_dim, act_dim, **shared)
+    shared["tau"] = config.tau
     if config.algo == "sac":
-        return SACConfig(obs_dim, act_dim, alpha_lr=config.lr, **shared)
+        order = "parallel" if config.mode == "dual" else "sequential"
+        return SACConfig(obs_dim, act_dim, alpha_lr=config.lr, order=order, **shared)
     make = TD3Config if config.algo == "td3" else ddpg_config
     return make(obs_dim, act_dim, **shared)
 
@@ -101,8 +156,8 @@ def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
     return dataclasses.replace(host, **{name: int(value) for name, value in chosen.items()})
 
 
-def _export(run: Run, result, algorithm) -> None:
-    leaves = jax.tree_util.tree_leaves_with_path(policy_of(result.learner))
+def _export(run: Run, learner, algorithm) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(policy_of(learner))
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
     settings = run.write_json("policy.json", dataclasses.asdict(algorithm))
     np.savez(settings.with_suffix(".npz"), **names)

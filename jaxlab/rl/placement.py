@@ -1,0 +1,101 @@
+"""Where the learner of an asynchronous run computes: one device, two, or all of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlab import parallel
+from jaxlab.rl.data_parallel import make_pmap_step
+from jaxlab.rl.dual import dual_init, dual_merge, dual_step
+from jaxlab.rl.learner import learn_from_rows, policy_of
+from jaxlab.rl.sac import SACConfig, draw_noise
+from jaxlab.rl.shared_replay import ReplaySpec, unpack
+
+
+class Placement(NamedTuple):
+    """A learner on its devices.
+
+    Attributes:
+      spread: the algorithm's state to that on the devices.
+      learn: (key, state on the devices, rows `[U, B, D]`) to (state, metrics `[U]`).
+      policy: the actor's parameters on the host.
+      gather: back to the algorithm's state.
+    """
+
+    spread: Callable[[Any], Any]
+    learn: Callable[[jax.Array, Any, jax.Array], tuple[Any, dict[str, jax.Array]]]
+    policy: Callable[[Any], Any]
+    gather: Callable[[Any], Any]
+
+
+def make_placement(config, mode: str, batch_size: int) -> Placement:
+    """`"dual"`: actor and critics on two devices; `"pmap"`: rows over all; else one device.
+
+    All give the numbers of one device, up to rounding.
+
+    Raises:
+      ValueError: fewer than two devices, another algorithm than SAC, for `"dual"` another order
+        than "parallel", for `"pmap"` a batch that the devices do not divide.
+    """
+    if mode not in ("dual", "pmap"):
+        return Placement(_same, lambda *args: learn_from_rows(*args, config), policy_of, _same)
+    devices = jax.local_devices()
+    if len(devices) < 2:
+        raise ValueError(f"mode {mode!r} needs two devices or more, there is {len(devices)}")
+    if not isinstance(config, SACConfig):
+        raise ValueError(f"mode {mode!r} trains SAC, the config is a {type(config).__name__}")
+    return _dual(config, devices) if mode == "dual" else _data_parallel(config, devices, batch_size)
+
+
+def _dual(config: SACConfig, devices) -> Placement:
+    if config.order != "parallel":
+        raise ValueError(f'mode "dual" computes order "parallel", the config says {config.order!r}')
+
+    def step(state, batch, noise):
+        return dual_step(state, batch, noise, config)
+
+    return Placement(
+        lambda state: dual_init(state, *devices[:2]),
+        _one_by_one(step, config),
+        lambda state: jax.device_get(state.actor_side.own.actor),
+        dual_merge,
+    )
+
+
+def _data_parallel(config: SACConfig, devices, batch_size: int) -> Placement:
+    count = len(devices)
+    if batch_size % count:
+        raise ValueError(f"batch_size must be a multiple of the {count} devices, got {batch_size}")
+    spread_step = make_pmap_step(config, count)
+
+    def step(states, batch, noise):
+        states, metrics = spread_step(states, *parallel.shard_batch((batch, noise), count))
+        return states, parallel.unreplicate(metrics)
+
+    return Placement(
+        lambda state: parallel.replicate(state, count),
+        _one_by_one(step, config),
+        lambda states: policy_of(parallel.unreplicate(states)),
+        parallel.unreplicate,
+    )
+
+
+def _one_by_one(step, config: SACConfig):
+    """U steps, with the keys of `sac_update_many`."""
+    spec = ReplaySpec(1, config.obs_dim, config.act_dim)
+
+    def learn(key, state, rows):
+        history = []
+        for step_key, block in zip(jax.random.split(key, len(rows)), rows, strict=True):
+            noise = draw_noise(step_key, len(block), config.act_dim)
+            state, metrics = step(state, unpack(block, spec), noise)
+            history.append(metrics)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
+
+    return learn
+
+
+def _same(state):
+    return state
