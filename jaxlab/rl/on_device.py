@@ -76,13 +76,14 @@ def ondevice_init(key: jax.Array, env, config: SACConfig, run: OnDeviceConfig) -
     return OnDeviceState(sac_init(learner_key, config), steps, env_states, obs, replay, run_key)
 
 
-@functools.partial(jax.jit, static_argnames=("env", "config", "run", "n_iters"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("env", "config", "run", "n_iters"))
 def ondevice_run(
     state: OnDeviceState, env, config: SACConfig, run: OnDeviceConfig, n_iters: int
 ) -> tuple[OnDeviceState, dict[str, jax.Array]]:
     """`n_iters` iterations: act in all environments, store, reset what ended, update.
 
-    The same state gives the same bits. The state is donated.
+    The same state gives the same bits. It stays valid; a loop that has no use for it saves the
+    ring's copy with `jax.jit(ondevice_run, static_argnums=(1, 2, 3, 4), donate_argnums=0)`.
 
     Returns:
       The next state, and per iteration `[n_iters]` the means over its updates of `sac_step`'s

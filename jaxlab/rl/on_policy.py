@@ -86,13 +86,13 @@ def onpolicy_init(key: jax.Array, env, config: PPOConfig, run: OnPolicyConfig) -
     return OnPolicyState(ppo_init(learner_key, config), steps, env_states, obs, run_key)
 
 
-@functools.partial(jax.jit, static_argnames=("env", "config", "run", "n_iters"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("env", "config", "run", "n_iters"))
 def onpolicy_run(
     state: OnPolicyState, env, config: PPOConfig, run: OnPolicyConfig, n_iters: int
 ) -> tuple[OnPolicyState, dict[str, jax.Array]]:
     """`n_iters` iterations: n_steps of all environments, then n_epochs over what they gave.
 
-    The same state gives the same bits. The state is donated.
+    The same state gives the same bits.
 
     Returns:
       The next state, and per iteration `[n_iters]` the means over its minibatches of `ppo_step`'s

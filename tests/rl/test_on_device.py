@@ -90,6 +90,7 @@ def test_iterations():
     start = rl.ondevice_init(jax.random.key(0), ENV, CONFIG, RUN)
     fresh = jax.tree.map(jnp.copy, start.learner)
     state, metrics = rl.ondevice_run(start, ENV, CONFIG, RUN, 2)
+    chex.assert_trees_all_equal(start.learner, fresh)  # still there
     assert int(state.env_steps) == 8
     chex.assert_trees_all_equal(state.learner, fresh)  # still warming up
     assert (metrics["critic_loss"] == 0).all()

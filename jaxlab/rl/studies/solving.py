@@ -26,7 +26,8 @@ def solve(seed: int, config: SACConfig, run: OnDeviceConfig, max_updates: int) -
     start = time.perf_counter()
     state = ondevice_init(key, env, config, run)
     # Traced and compiled outside the clock, without a step taken.
-    advance = ondevice_run.lower(state, env, config, run, _CHUNK).compile()
+    donating = jax.jit(ondevice_run, static_argnums=(1, 2, 3, 4), donate_argnums=0)
+    advance = donating.lower(state, env, config, run, _CHUNK).compile()
     evaluate = evaluate_policy.lower(eval_key, env, state.learner.actor, config, EPISODES).compile()
     compile_s = time.perf_counter() - start
     start = time.perf_counter()
