@@ -64,6 +64,14 @@ class SpatialEncoding(nn.Module):
         return Norm(self.axis_name, self.scale)(x, train)
 
 
+class Regressor(nn.Module):
+    """Differences of features to relative positions `[..., 3]`."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(3)(nn.gelu(nn.Dense(32)(x)))
+
+
 class DeLA(nn.Module):
     """Chen et al., "Decoupled Local Aggregation for Point Cloud Learning", arXiv 2308.16532.
 
@@ -132,7 +140,7 @@ class DeLA(nn.Module):
 
     def _regress(self, x, positions, near, stage: int, train: bool) -> None:
         """Sows the squared error of a random neighbour's relative position."""
-        network = nn.Sequential([nn.Dense(32), nn.gelu, nn.Dense(3)], name=f"regressor_{stage}")
+        network = Regressor(name=f"regressor_{stage}")
         if self.is_initializing():
             network(x)
         elif train and self.is_mutable_collection("regularizers"):
