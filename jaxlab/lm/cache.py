@@ -209,7 +209,7 @@ class SplitCache(KVCache):
 
     As a loop over single tokens on a CPU wants them, beside `split_layers`: no layer is copied
     out of a stack, and both products read along the last axis (0.6x the time of a whole token
-    over 256 slots). Only `extend` takes it.
+    over 256 slots). `extend` and `take_rows` take it.
     """
 
     __slots__ = ()
@@ -238,9 +238,15 @@ def join_cache(cache: SplitCache) -> KVCache:
 def take_rows(cache: KVCache, rows: jax.Array) -> KVCache:
     """The cache of rows [m] (indices, repeats allowed) of the batch."""
     rows = jnp.asarray(rows)
+
+    def take(stored):
+        if isinstance(stored, tuple):
+            return tuple(layer[rows] for layer in stored)
+        return stored[:, rows]
+
     return cache._replace(
-        k=cache.k[:, rows],
-        v=cache.v[:, rows],
+        k=take(cache.k),
+        v=take(cache.v),
         valid=cache.valid[rows],
         length=cache.length[rows],
         recent=None if cache.recent is None else cache.recent[rows],
