@@ -200,7 +200,9 @@ def plan_document(plan: Plan, facts: dict[int, list[int]], epsilon: float) -> Do
 
 def plan_targets(plan: Plan) -> list[int]:
     """The persons that the steps ask for, pronouns resolved."""
-    return [solution[-CLAUSE - 1] if len(solution) > 4 else solution[0] for solution in plan.solutions]
+    return [
+        solution[-CLAUSE - 1] if len(solution) > 4 else solution[0] for solution in plan.solutions
+    ]
 
 
 def facts_by_id(full: Decomposition) -> dict[int, list[int]]:

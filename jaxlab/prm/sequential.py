@@ -154,9 +154,7 @@ def sample_steps(
         caches = tuple(
             lm.take_rows(cache, jnp.arange(num_problems) * k + index) for cache in caches
         )
-        outcome = Rollout(
-            tokens, complete, logp, reward, ending, index.astype(jnp.int32), alive
-        )
+        outcome = Rollout(tokens, complete, logp, reward, ending, index.astype(jnp.int32), alive)
         return (caches, alive), outcome
 
     inputs = (jnp.arange(forced.shape[1]), forced.swapaxes(0, 1), answers.T)

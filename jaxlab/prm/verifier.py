@@ -30,15 +30,13 @@ def init_verifier(params: dict, vocab_size: int) -> Verifier:
     return Verifier(params, jnp.zeros(vocab_size), jnp.zeros(()))
 
 
-def step_logit(
-    verifier: Verifier, end_logits: jax.Array, log_likelihood: jax.Array
-) -> jax.Array:
-    """Logits [...] that steps are right, from logits at their ends [..., V], log p of their tokens."""
+def step_logit(verifier: Verifier, end_logits: jax.Array, log_likelihood: jax.Array) -> jax.Array:
+    """Logits [...] that steps are right, from the logits [..., V] at their ends and log p [...]."""
     return end_logits @ verifier.u + log_likelihood + verifier.b
 
 
 def score_steps(verifier: Verifier, cfg: lm.LMConfig, batch: dict) -> jax.Array:
-    """Logits [B, M] of the steps of packed rows (`pack_judged`); meaningless where there is none."""
+    """Logits [B, M] of the steps of rows (`pack_judged`); meaningless where there is none."""
     logits = lm.forward(verifier.lm, cfg, batch["tokens"], segment_ids=batch["segment_ids"]).logits
     return _step_logits(verifier, logits, batch)
 

@@ -1,17 +1,19 @@
 """The arms that are compared: rounds of expert iteration under one kind of acceptance each."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from scipy.stats import rankdata
 
 from jaxlab import lm
 from jaxlab.prm import compact, sequential
 from jaxlab.prm.compact import Plan
-from jaxlab.prm.packing import pack_judged
+from jaxlab.prm.step_labels import first_error_f1
 from jaxlab.prm.studies import rollouts
-from jaxlab.prm.studies.config import MAX_ROW_STEPS, ROW_TOKENS, TOY, AutoPRMConfig
+from jaxlab.prm.studies.config import BASE_TOY, ROW_TOKENS, TOY, AutoPRMConfig
 from jaxlab.prm.studies.problems import (
     answer_documents,
     base_documents,
@@ -47,8 +49,6 @@ def train_base(config: AutoPRMConfig, taken: set[str]) -> dict:
     """The network that reads well and calculates badly, which all seeds share."""
     cfg, rng = config.network(), np.random.default_rng((config.seed, 1))
     params = lm.init_params(jax.random.key(config.seed), cfg)
-    from jaxlab.prm.studies.config import BASE_TOY
-
     for number in range(2):
         problems = draw_problems(rng, BASE_TOY, config.base_problems, taken)
         answers, plans = base_documents(rng, problems)
@@ -74,9 +74,7 @@ def look_up_accuracy(cfg: lm.LMConfig, params: dict, problems: list) -> float:
     return float(hit[rows["loss_mask"][:, 1:]].mean())
 
 
-def fine_tune(
-    config: AutoPRMConfig, base: dict, seed: int, taken: set[str], *, cgd: bool
-) -> Stage:
+def fine_tune(config: AutoPRMConfig, base: dict, seed: int, taken: set[str], *, cgd: bool) -> Stage:
     """Supervised fine-tuning on few gold problems; no verifier yet."""
     cfg, rng = config.network(), np.random.default_rng((config.seed, 2, seed))
     problems = draw_problems(rng, TOY, config.sft_problems, set(taken))
@@ -133,28 +131,35 @@ def judge(
 
 
 def judge_quality(config, stage: Stage, verifier: Verifier, plans, key) -> dict[str, float]:
-    """AUC and precision of acceptance over all steps of whole traces, F1 of the first error."""
-    from jaxlab.prm.step_labels import first_error_f1
+    """How the verifier judges new problems.
 
-    roll = rollouts.sample(
-        jax.random.fold_in(key, 1),
-        stage.params,
-        verifier,
-        config.network(),
-        plans,
+    `auc`, `precision` (of those it accepts): candidates that follow right steps, as in iteration.
+    `f1`: the first error of whole traces (ProcessBench).
+    """
+    draw = functools.partial(
+        rollouts.sample,
+        params=stage.params,
+        verifier=verifier,
+        cfg=config.network(),
+        plans=plans,
         epsilon=config.epsilon,
         cgd=stage.cgd,
     )
-    right, reward = rollouts.right_steps(roll, plans), roll.reward[..., 0]
-    exists = np.array([[t < len(p.answers) for t in range(right.shape[1])] for p in plans])
-    labels, scores = right[exists], reward[exists]
-    none = right.shape[1]
-
-    def first(wrong):
-        return np.where(wrong.any(1), wrong.argmax(1), none)
-
-    f1, _, _ = first_error_f1(first(exists & (reward < 0.5)), first(exists & ~right), none)
+    key_candidates, key_traces = jax.random.split(jax.random.fold_in(key, 1))
+    drawn = draw(key_candidates, choose=sequential.first_right, k=config.verifier_candidates)
+    exists = rollouts.existing_steps(drawn, plans)
+    reached = np.pad(drawn.accepted[:, :-1], ((0, 0), (1, 0)), constant_values=True) & exists
+    answers = np.zeros(exists.shape, np.int32)
+    for p, plan in enumerate(plans):
+        answers[p, : len(plan.answers)] = plan.answers
+    labels = (drawn.answer == answers[..., None])[reached].ravel()
+    scores = drawn.reward[reached].ravel()
     accepted = scores >= 0.5
+
+    traces = draw(key_traces)
+    right = rollouts.right_steps(traces, plans)
+    found = _first(exists & (traces.reward[..., 0] < 0.5))
+    f1, _, _ = first_error_f1(found, _first(exists & ~right), exists.shape[1])
     return {
         "auc": area_under_curve(scores, labels),
         "precision": float(labels[accepted].mean()) if accepted.any() else 0.0,
@@ -162,18 +167,19 @@ def judge_quality(config, stage: Stage, verifier: Verifier, plans, key) -> dict[
     }
 
 
+def _first(marked: np.ndarray) -> np.ndarray:
+    """[P] index of the first mark of each row [P, S]; S if there is none."""
+    return np.where(marked.any(1), marked.argmax(1), marked.shape[1])
+
+
 def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
     """Chance that a right step scores above a wrong one; 1/2 for ties, NaN with one class only."""
-    from scipy.stats import rankdata
-
     positives = int(labels.sum())
     negatives = len(labels) - positives
     if not positives or not negatives:
         return float("nan")
     ranks = rankdata(scores)
-    return float(
-        (ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives)
-    )
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def by_subquestion(config: AutoPRMConfig, choose=sequential.first_accepted) -> Accept:
@@ -196,13 +202,11 @@ def by_subquestion(config: AutoPRMConfig, choose=sequential.first_accepted) -> A
         for p, plan in enumerate(plans):
             if lengths[p]:
                 chosen = rollouts.chosen_solutions(roll, p, lengths[p])
-                documents.append(
-                    compact.answer_document(plan, cgd=stage.cgd, solutions=chosen)
-                )
+                documents.append(compact.answer_document(plan, cgd=stage.cgd, solutions=chosen))
         right = rollouts.right_steps(roll, plans)
-        reached = np.cumprod(np.pad(roll.accepted[:, :-1], ((0, 0), (1, 0)), constant_values=True), 1)
-        exists = np.array([[t < len(p.answers) for t in range(right.shape[1])] for p in plans])
-        drawn = (roll.tokens != compact.PAD) & (reached.astype(bool) & exists)[..., None, None]
+        exists = rollouts.existing_steps(roll, plans)
+        reached = np.pad(roll.accepted[:, :-1], ((0, 0), (1, 0)), constant_values=True) & exists
+        drawn = (roll.tokens != compact.PAD) & reached[..., None, None]
         return _accepted(documents, drawn.sum(), right[roll.accepted], roll.accepted.sum())
 
     return accept
@@ -291,15 +295,13 @@ def iterate(
             sampling=rollouts.GREEDY,
         )
         final, step = rollouts.score(greedy, test)
-        exists = np.array([[t < len(p.answers) for t in range(greedy.index.shape[1])] for p in test])
+        exists = rollouts.existing_steps(greedy, test)
         rewards = float(greedy.reward[..., 0][exists].mean())
         for name, value in (("final", final), ("step", step), ("reward", rewards)):
             curves[name].append(value)
         if number == config.rounds:
             break
-        plans = plans_at(
-            draw_problems(rng, TOY, config.round_problems, set(taken)), config.epsilon
-        )
+        plans = plans_at(draw_problems(rng, TOY, config.round_problems, set(taken)), config.epsilon)
         key = jax.random.fold_in(jax.random.key(config.seed), 100 * seed + number)
         taken_in = accept(key, params, stage, plans)
         for name, value in taken_in.counts.items():
@@ -317,3 +319,14 @@ def iterate(
             seed=100 * seed + number,
         )
     return {"params": params} | {name: np.array(values) for name, values in curves.items()}
+
+
+# Name of an arm: the stage that it starts from, and how it accepts.
+ARMS = {
+    "autoprm": ("cgd", by_subquestion),
+    "orm": ("cgd", by_final_answer),
+    "sft_continued": ("cgd", lambda config: nothing),
+    "autoprm_no_cgd": ("no_cgd", by_subquestion),
+    "prm_few_labels": ("few", by_subquestion),
+    "oracle": ("cgd", functools.partial(by_subquestion, choose=sequential.first_right)),
+}

@@ -12,8 +12,8 @@ from jaxlab.prm import compact, sequential
 from jaxlab.prm.compact import FORCED, SEP, Plan
 from jaxlab.prm.packing import Judged
 from jaxlab.prm.sequential import Rollout
+from jaxlab.prm.studies.config import ROW_TOKENS, TOY
 from jaxlab.prm.studies.problems import most_steps, plan_arrays
-from jaxlab.prm.studies.config import TOY
 from jaxlab.prm.verifier import Verifier
 
 ROWS = 512  # of a chunk: its caches, not its problems, are what memory holds
@@ -88,6 +88,12 @@ def right_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
     return right
 
 
+def existing_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
+    """[P, S] which steps the plans have."""
+    counts = np.array([len(plan.answers) for plan in plans])
+    return np.arange(rollout.index.shape[1]) < counts[:, None]
+
+
 def last_right(right: np.ndarray, plans: list[Plan]) -> np.ndarray:
     """[P] whether the last step is right."""
     return right[np.arange(len(plans)), [len(plan.answers) - 1 for plan in plans]]
@@ -118,14 +124,14 @@ def chosen_solutions(rollout: Rollout, problem: int, num_steps: int) -> list[lis
 def judged_document(
     plan: Plan, solutions: list[list[int]], labels: list[float], *, cgd: bool, judged: slice
 ) -> Judged:
-    """The first steps of a plan with their solutions, of which those in `judged` have labels."""
+    """The first steps of a plan with their solutions; `labels` are of those in `judged`."""
     document = compact.answer_document(plan, cgd=cgd, solutions=solutions)
     starts, ends, position = [], [], len(plan.problem)
     for solution in solutions:
         starts.append(position + FORCED)
         position += FORCED + len(solution)
         ends.append(position - 1)
-    return Judged(document, starts[judged], ends[judged], labels[judged], is_gold=False)
+    return Judged(document, starts[judged], ends[judged], labels, is_gold=False)
 
 
 def gold_judged(plan: Plan, *, cgd: bool) -> Judged:
@@ -139,31 +145,26 @@ def gold_judged(plan: Plan, *, cgd: bool) -> Judged:
 def judged_candidates(rollout: Rollout, plans: list[Plan], *, cgd: bool) -> list[Judged]:
     """Every complete candidate with the label whether its number is the plan's.
 
-    The chosen ones of a problem make one document; each other candidate is one with the chosen
-    steps before it. A problem ends at its first step whose choice is not complete.
+    For rollouts that go on from right candidates: the right ones of a problem make one document;
+    each other candidate is one with the right steps before it. A problem ends with the first step
+    that has no right candidate, since a right number after a wrong one is luck.
     """
     documents = []
     for p, plan in enumerate(plans):
-        chosen, labels = [], []
-        for t, answer in enumerate(plan.answers):
+        right_steps = int(rollout.accepted[p].sum())
+        chosen = chosen_solutions(rollout, p, right_steps)
+        for t in range(min(right_steps + 1, len(plan.answers))):
             for j in range(rollout.tokens.shape[2]):
-                if j == rollout.index[p, t] or not rollout.complete[p, t, j]:
+                is_chosen = t < right_steps and j == rollout.index[p, t]
+                if is_chosen or not rollout.complete[p, t, j]:
                     continue
                 ids = rollout.tokens[p, t, j].tolist()
-                solution = ids[: ids.index(SEP) + 1]
-                label = [*labels, float(rollout.answer[p, t, j] == answer)]
+                solutions = [*chosen[:t], ids[: ids.index(SEP) + 1]]
+                label = float(rollout.answer[p, t, j] == plan.answers[t])
                 documents.append(
-                    judged_document(
-                        plan, [*chosen, solution], label, cgd=cgd, judged=slice(t, t + 1)
-                    )
+                    judged_document(plan, solutions, [label], cgd=cgd, judged=slice(t, t + 1))
                 )
-            if not rollout.complete[p, t, rollout.index[p, t]]:
-                break
-            ids = rollout.tokens[p, t, rollout.index[p, t]].tolist()
-            chosen.append(ids[: ids.index(SEP) + 1])
-            labels.append(float(chosen_answers(rollout)[p, t] == answer))
-        if chosen:
-            documents.append(
-                judged_document(plan, chosen, labels, cgd=cgd, judged=slice(None))
-            )
-    return documents
+        if right_steps:
+            ones = [1.0] * right_steps
+            documents.append(judged_document(plan, chosen, ones, cgd=cgd, judged=slice(None)))
+    return [d for d in documents if len(d.document.ids) <= ROW_TOKENS]
