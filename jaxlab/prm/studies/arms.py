@@ -173,11 +173,11 @@ def _first(marked: np.ndarray) -> np.ndarray:
 
 
 def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Chance that a right step scores above a wrong one; 1/2 for ties, NaN with one class only."""
+    """Chance that a right step scores above a wrong one; 1/2 for ties and with one class only."""
     positives = int(labels.sum())
     negatives = len(labels) - positives
     if not positives or not negatives:
-        return float("nan")
+        return 0.5
     ranks = rankdata(scores)
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 

@@ -217,7 +217,7 @@ def provenance(config: AutoPRMConfig, stage: Stage, accept: Accept, plans: list[
 
 
 def rank_correlation(asked: np.ndarray, realised: np.ndarray) -> float:
-    """Spearman's, over all plans; NaN where all are equal."""
+    """Spearman's, over all plans; 0 where all are equal."""
     if np.ptp(realised) == 0:
-        return float("nan")
+        return 0.0
     return float(spearmanr(asked.ravel(), realised.ravel()).statistic)
