@@ -57,6 +57,7 @@ from jaxlab.prm.steps import (
     shape_rewards,
     step_ends_from_tokens,
 )
+from jaxlab.prm.tampering import Drift, reading_drift
 from jaxlab.prm.toy import ToyConfig, to_socratic, toy_problem
 from jaxlab.runs import Claim
 
@@ -69,6 +70,7 @@ __all__ = [
     "Beam",
     "Claim",
     "Decomposition",
+    "Drift",
     "PolicyLoss",
     "Rerank",
     "Step",
@@ -117,6 +119,7 @@ __all__ = [
     "propagate_first_error",
     "qa_prompt",
     "qd_prompt",
+    "reading_drift",
     "rerank",
     "run_autoprm",
     "set_granularity",

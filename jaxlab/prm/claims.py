@@ -26,7 +26,7 @@ def judge_claims(
         _decomposition(seeds, verdict),
         *_iteration(look_up, seeds, curves, last, sft, verdict),
         *_context(curves, last, verdict),
-        _granularity(seeds, verdict),
+        _granularity(config, seeds, verdict),
         *_spending(config, seeds, verdict),
         _provenance(seeds),
         *_not_run(config),
@@ -151,7 +151,7 @@ def _context(curves, last, verdict) -> list[Claim]:
     ]
 
 
-def _granularity(seeds, verdict) -> Claim:
+def _granularity(config, seeds, verdict) -> Claim:
     greedy = np.array([seed["sweep"]["greedy"] for seed in seeds])
     budget = np.array([seed["sweep"]["budget"] for seed in seeds])
     mean = budget.mean(0)
@@ -167,7 +167,8 @@ def _granularity(seeds, verdict) -> Claim:
         "interior maximum with 12 samples a problem; 0 is 0.1 below the best",
         f"greedy {show(greedy)}; 12 samples {show(budget)}",
         verdict(interior and apart >= 0.1),
-        detail=f"granularity 0, 0.25, 0.5, 0.75, 1, after iteration at 0.75; {_TOY}",
+        detail=f"granularity {', '.join(f'{x:g}' for x in config.sweep)}, greedy and reranked, "
+        f"after iteration at {config.epsilon:g}; {_TOY}",
     )
 
 

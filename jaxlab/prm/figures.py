@@ -79,7 +79,8 @@ def granularity(sweeps: Sequence[dict], plans: Sequence[dict]) -> Figure:
     for color, (name, label) in zip(
         PALETTE, (("greedy", "greedy"), ("budget", "12 samples a problem")), strict=False
     ):
-        band(accuracy, EPSILONS, np.array([s[name] for s in sweeps]), color=color, label=label)
+        table = np.array([s[name] for s in sweeps])
+        band(accuracy, np.asarray(sweeps[0]["epsilon"]), table, color=color, label=label)
     accuracy.set(xlabel="granularity", ylabel="final accuracy")
     accuracy.legend()
     realised = np.array([p["realised"].mean(1) for p in plans])

@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxlab import lm
-from jaxlab.prm.compact import VOCAB_SIZE
+from jaxlab.prm.compact import EPSILONS, VOCAB_SIZE
 from jaxlab.prm.toy import ToyConfig
 from jaxlab.runs import option
 
@@ -40,6 +40,7 @@ class AutoPRMConfig:
     rl_steps: int = option(60, "steps of a round")
     rl_lr: float = option(2e-3, "its peak learning rate")
     epsilon: float = option(0.75, "granularity of the plans: 0, 0.25, 0.5, 0.75 or 1")
+    sweep: tuple[float, ...] = option(EPSILONS, "granularities whose accuracies are compared")
     test_problems: int = option(512, "held-out problems for accuracies")
     plan_problems: int = option(256, "held-out problems for decompositions, at each granularity")
     lm_path: str = option("", "Hugging Face folder of a causal language model, for GSM8K")
@@ -51,8 +52,9 @@ class AutoPRMConfig:
                 raise ValueError(f"{field.name} must be >= 1, got {value}")
         if self.batch_rows % 4:
             raise ValueError(f"batch_rows must be a multiple of 4, got {self.batch_rows}")
-        if self.epsilon not in (0.0, 0.25, 0.5, 0.75, 1.0):
-            raise ValueError(f"epsilon must be 0, 0.25, 0.5, 0.75 or 1, got {self.epsilon}")
+        for epsilon in (self.epsilon, *self.sweep):
+            if epsilon not in EPSILONS:
+                raise ValueError(f"epsilon must be 0, 0.25, 0.5, 0.75 or 1, got {epsilon}")
 
     @staticmethod
     def preset(name: str) -> "AutoPRMConfig":
@@ -67,7 +69,9 @@ class AutoPRMConfig:
         small = PRESETS["small"]
         names = ("num_seeds", "base_steps", "sft_steps", "rounds", "round_problems", "k")
         names = (*names, "test_problems", "plan_problems")
-        return all(getattr(self, name) >= getattr(small, name) for name in names)
+        return self.sweep == EPSILONS and all(
+            getattr(self, name) >= getattr(small, name) for name in names
+        )
 
     def network(self) -> lm.LMConfig:
         """The decoder that decomposes and answers."""
@@ -91,19 +95,22 @@ class AutoPRMConfig:
 PRESETS = {
     "smoke": AutoPRMConfig(
         num_seeds=1,
+        d_model=32,
+        n_heads=2,
         batch_rows=8,
-        base_problems=200,
-        base_steps=12,
-        sft_problems=40,
-        sft_steps=8,
+        base_problems=100,
+        base_steps=6,
+        sft_problems=20,
+        sft_steps=4,
         verifier_problems=16,
         verifier_candidates=2,
-        verifier_steps=8,
+        verifier_steps=4,
         rounds=1,
         round_problems=16,
         k=4,
         rl_steps=4,
-        test_problems=32,
+        sweep=(0.0, 0.75),
+        test_problems=16,
         plan_problems=16,
     ),
     "small": AutoPRMConfig(),

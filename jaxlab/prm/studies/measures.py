@@ -119,10 +119,10 @@ def granularity_sweep(
     problems: list[Decomposition],
     key: jax.Array,
 ) -> dict[str, np.ndarray]:
-    """Final accuracy [5] at each granularity: `greedy`, and `budget` with 12 samples a problem."""
+    """Final accuracy at each `epsilon`: `greedy`, and `budget` with 12 samples a problem."""
     cfg = config.network()
     greedy, budget = [], []
-    for epsilon in EPSILONS:
+    for epsilon in config.sweep:
         plans = plans_at(problems, epsilon)
         draw = functools.partial(
             rollouts.sample, key, params, cfg=cfg, plans=plans, epsilon=epsilon
@@ -132,7 +132,11 @@ def granularity_sweep(
         k = max(1, round(_BUDGET / steps))
         chosen = draw(verifier, choose=sequential.most_rewarded, k=k)
         budget.append(rollouts.score(chosen, plans).final)
-    return {"greedy": np.array(greedy), "budget": np.array(budget)}
+    return {
+        "epsilon": np.array(config.sweep),
+        "greedy": np.array(greedy),
+        "budget": np.array(budget),
+    }
 
 
 def votes(
