@@ -107,7 +107,7 @@ def test_every_part_runs(tmp_path):
 
 @pytest.mark.slow
 def test_the_analogue_of_muse(tmp_path):
-    changes = {"parts": ("muse",), "muse_epochs": 1, "muse_passages": 2}
+    changes = {"parts": ("muse",), "muse_epochs": 1, "muse_passages": 2, "tofu_authors": 4}
     (claim,) = run_with(tmp_path, experiment="muse", **changes)
     assert claim.id == "S6"
     assert "task vector" in claim.detail
@@ -169,18 +169,32 @@ def test_own_questions_on_a_checkpoint(folder, tmp_path):
     assert run_with(tmp_path / "run", **changes) == [claim]
 
 
-@pytest.mark.slow
-def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
-    (claim,) = run_with(
+def muse_on_a_checkpoint(folder, tmp_path, repeats):
+    corpus = write_folder(tmp_path / "muse")
+    for name in ("forget", "retain1"):
+        (corpus / "raw" / f"{name}.txt").write_text(f"text of {name} " * repeats)
+    return run_with(
         tmp_path / "run",
         experiment="muse",
         model_dir=str(folder),
-        data_dir=str(write_folder(tmp_path / "muse")),
+        data_dir=str(corpus),
         method="simnpo+rt",
         max_len=32,
         batch_size=4,
     )
+
+
+@pytest.mark.slow
+def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
+    (claim,) = muse_on_a_checkpoint(folder, tmp_path, 20)
     assert claim.id == "muse-checkpoint"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.local_device_count() < 2, reason="needs more devices than rows")
+def test_fewer_rows_than_devices(folder, tmp_path):
+    with pytest.raises(ValueError, match="needs a forget row for each of the .* devices"):
+        muse_on_a_checkpoint(folder, tmp_path, 1)
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,9 @@ def _train(
     batch_size = min(config.batch_size, count) // devices * devices
     if not batch_size:
         raise ValueError(
-            f"batch_size {config.batch_size} and {count} forget rows are too few for {devices} "
-            "devices"
+            f"a step needs a forget row for each of the {devices} devices, but batch_size is "
+            f"{config.batch_size} and there are {count} forget rows; give longer texts or more "
+            "questions, a smaller max_len, or fewer devices"
         )
     per_epoch = -(-count // batch_size)
     steps = per_epoch * config.epochs
