@@ -7,7 +7,9 @@ import pytest
 from jaxlab import lm, unlearn
 from jaxlab.runs import Run, read_claims
 from jaxlab.unlearn import experiment
+from jaxlab.unlearn.studies import checkpoints
 from tests.unlearn.test_muse import write_folder
+from tests.unlearn.tiny import tree_close
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -169,6 +171,28 @@ def test_own_questions_on_a_checkpoint(folder, tmp_path):
     assert run_with(tmp_path / "run", **changes) == [claim]
 
 
+def test_a_large_vocabulary_trains_the_same(folder, tmp_path, monkeypatch):
+    write_questions(tmp_path, "forget", 8)
+    write_questions(tmp_path, "retain", 8)
+    found = []
+    for name, large in (("dense", 10**9), ("chunked", 1)):
+        monkeypatch.setattr(checkpoints, "_LARGE_VOCAB", large)
+        run_with(
+            tmp_path / name,
+            experiment="tofu",
+            model_dir=str(folder),
+            data_dir=str(tmp_path),
+            method="npo+rt",
+            batch_size=4,
+            lr=1e-2,
+            epochs=1,
+            max_len=300,
+            tofu_answer_tokens=1,
+        )
+        found.append(lm.load_hf(tmp_path / name / "artifacts" / "model")[1])
+    tree_close(found[0], found[1], atol=1e-4)
+
+
 def muse_on_a_checkpoint(folder, tmp_path, repeats):
     corpus = write_folder(tmp_path / "muse")
     for name in ("forget", "retain1"):
@@ -193,7 +217,7 @@ def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 2, reason="needs more devices than rows")
 def test_fewer_rows_than_devices(folder, tmp_path):
-    with pytest.raises(ValueError, match="needs a forget row for each of the .* devices"):
+    with pytest.raises(ValueError, match=r"needs a forget row for each of the \d+ devices"):
         muse_on_a_checkpoint(folder, tmp_path, 1)
 
 
