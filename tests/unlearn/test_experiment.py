@@ -7,7 +7,7 @@ import pytest
 from jaxlab import lm, unlearn
 from jaxlab.runs import Run, read_claims
 from jaxlab.unlearn import experiment
-from jaxlab.unlearn.studies import checkpoints
+from jaxlab.unlearn.studies import checkpoints, tofu_search
 from tests.unlearn.test_muse import write_folder
 from tests.unlearn.tiny import tree_close
 
@@ -105,6 +105,23 @@ def test_every_part_runs(tmp_path):
     claims = run_with(tmp_path, **config)
     assert {"S5", "S5b", "S5c", "N6", "S7", "N8", "S8"} <= {claim.id for claim in claims}
     assert {claim.verdict for claim in claims} <= {"pass", "fail", "reported"}
+
+
+def test_every_method_is_searched_with_one_budget():
+    assert {len(tofu_search.cells(name)) for name in tofu_search._FORMS} == {tofu_search.CELLS}
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was(tmp_path):
+    changes = {"experiment": "search", "search_cells": 1, "epochs": 1, "tofu_authors": 4}
+    (claim,) = run_with(tmp_path, **changes)
+    assert claim.id == "search"
+    phases = sorted((tmp_path / "results").glob("search_*.npz"))
+    assert len(phases) == len(tofu_search._FORMS)
+    kept = [phase.stat().st_mtime_ns for phase in phases[1:]]
+    phases[0].unlink()
+    assert run_with(tmp_path, **changes) == [claim]
+    assert [phase.stat().st_mtime_ns for phase in phases[1:]] == kept
 
 
 @pytest.mark.slow
@@ -229,6 +246,8 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"tofu_authors": 21}, "tofu_authors must be <= 20"),
         ({"chain_sequences": 10}, "chain_sequences must be >= 50"),
         ({"tofu_width": 12}, "tofu_width must be a multiple of 8"),
+        ({"search_cells": 9}, "search_cells must be <= 8, got 9"),
+        ({"experiment": "search", "model_dir": "x"}, "leave model_dir out"),
         ({"half_settings": 3}, "half_settings must be 1 or 2"),
         ({"tofu_methods": ("GA",)}, "tofu_methods must be of GA"),
         ({"tofu_methods": ("XY",)}, "tofu_methods must be of GA"),
