@@ -30,6 +30,7 @@ SYSTEMS = {
     "speculative_rejection": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10",
     "two_hop_reasoning": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11 C12 C13",
     "unlearning": "N1 N2 N3 N4 N5 N6 N7 N8 S1 S2 S3 S4 S5 S6 S7 S8",
+    "autoprm": "A1 A2 A3 A3' A4 A5 A6 A7 A8 A9 A10 P1",
     "spreeze": "C1 C2 C3 C4 C5 C6 C7 C8 C9 C10 C11",
 }
 

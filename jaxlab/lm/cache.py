@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.lm.attention import HEAD_MAJOR, TOKEN_MAJOR
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import block, embed, head_logits
 from jaxlab.lm.lora import Lora
@@ -84,7 +85,7 @@ def extend(
     program, where the number of used slots is unknown: when T exceeds all slots).
     """
     tokens, arrays = check_tokens(tokens, attention_mask=attention_mask)
-    _, rows, slots = cache.k.shape[:3]
+    rows, slots = cache.valid.shape
     if tokens.shape[0] != rows:
         raise ValueError(f"tokens have {tokens.shape[0]} rows but the cache has {rows}")
     used = 0 if isinstance(cache.index, jax.core.Tracer) else int(cache.index)
@@ -120,9 +121,11 @@ def _extend(params, cfg, tokens, cache, attention_mask, lora, *, compute_dtype, 
     x = embed(params, cfg, tokens, sight.query_positions, previous, dtype)
     rope = None
     if cfg.position == "rope":
-        rope = rope_tables(cfg, sight.query_positions, cache_slots=cache.k.shape[2])
+        rope = rope_tables(cfg, sight.query_positions, cache_slots=cache.valid.shape[1])
     window = shared_window(cfg)
     visible = None if window is None else sight.within(window)
+
+    layout = HEAD_MAJOR if isinstance(cache, SplitCache) else TOKEN_MAJOR
 
     # The whole cache is carried, and each layer writes its slice: as xs and ys of the scan it
     # would be copied once per token.
@@ -131,14 +134,9 @@ def _extend(params, cfg, tokens, cache, attention_mask, lora, *, compute_dtype, 
         layer, adapters, number, window = inputs
 
         def store(k, v):
-            start = (number, 0, index, 0, 0)
-            k_all = jax.lax.dynamic_update_slice(k_cache, k[None].astype(k_cache.dtype), start)
-            v_all = jax.lax.dynamic_update_slice(v_cache, v[None].astype(v_cache.dtype), start)
-            return (
-                jax.lax.dynamic_index_in_dim(k_all, number, keepdims=False).astype(k.dtype),
-                jax.lax.dynamic_index_in_dim(v_all, number, keepdims=False).astype(v.dtype),
-                (k_all, v_all),
-            )
+            k_all, k_layer = _write(k_cache, k, number, index, layout.k)
+            v_all, v_layer = _write(v_cache, v, number, index, layout.v)
+            return k_layer.astype(k.dtype), v_layer.astype(v.dtype), (k_all, v_all)
 
         x, _, stored = block(
             layer,
@@ -149,27 +147,46 @@ def _extend(params, cfg, tokens, cache, attention_mask, lora, *, compute_dtype, 
             adapters=adapters,
             scale=1.0 if lora is None else lora.scale,
             store=store,
+            layout=layout,
         )
         return (x, *stored), None
 
-    beside = (
-        None if lora is None else lora.layers,
-        jnp.arange(cfg.n_layers, dtype=jnp.int32),
-        jnp.asarray(cfg.windows, jnp.int32) if visible is None else None,
-    )
+    adapters = None if lora is None else lora.layers
+    windows = jnp.asarray(cfg.windows, jnp.int32) if visible is None else None
     carry = (x, cache.k, cache.v)
-    if isinstance(params["layers"], tuple):
-        for number, layer in enumerate(params["layers"]):
-            carry, _ = body(carry, (layer, *jax.tree.map(lambda leaf, i=number: leaf[i], beside)))
+    layers = params["layers"]
+    if isinstance(cache, SplitCache) or isinstance(layers, tuple):
+        layers = layers if isinstance(layers, tuple) else split_layers(params)["layers"]
+        for number, layer in enumerate(layers):
+            beside = _take_layer((adapters, windows), number)
+            carry, _ = body(carry, (layer, beside[0], number, beside[1]))
     else:
-        carry, _ = jax.lax.scan(body, carry, (params["layers"], *beside))
+        numbers = jnp.arange(cfg.n_layers, dtype=jnp.int32)
+        carry, _ = jax.lax.scan(body, carry, (layers, adapters, numbers, windows))
     x, k, v = carry
     hidden = apply_norm(x, params["final_norm"], cfg.norm_eps)
     if last_only:
         hidden = hidden[jnp.arange(hidden.shape[0]), last_valid(new_valid)]
     length = cache.length + jnp.sum(new_valid, axis=1, dtype=jnp.int32)
-    new_cache = KVCache(k, v, valid, length, index + T, recent)
+    new_cache = type(cache)(k, v, valid, length, index + T, recent)
     return head_logits(params, cfg, hidden), new_cache
+
+
+def _write(stored, new, number, index, axes: str):
+    """Puts the new keys or values [B, T, K, d] of layer `number` into the slots from `index` on.
+
+    Returns (stored, the part of it that belongs to the layer).
+    """
+    new = jnp.einsum(f"bskd->{axes}", new)
+    start = tuple(index if axis == "s" else 0 for axis in axes)
+    if isinstance(stored, tuple):
+        layer = jax.lax.dynamic_update_slice(
+            stored[number], new.astype(stored[number].dtype), start
+        )
+        return (*stored[:number], layer, *stored[number + 1 :]), layer
+    new = new[None].astype(stored.dtype)
+    stored = jax.lax.dynamic_update_slice(stored, new, (number, *start))
+    return stored, jax.lax.dynamic_index_in_dim(stored, number, keepdims=False)
 
 
 def split_layers(params: dict) -> dict:
@@ -180,18 +197,56 @@ def split_layers(params: dict) -> dict:
     are copied once. The program then grows with L.
     """
     count = params["layers"]["attn"]["wq"].shape[0]
-    layers = tuple(
-        jax.tree.map(lambda leaf, i=number: leaf[i], params["layers"]) for number in range(count)
-    )
-    return params | {"layers": layers}
+    return params | {"layers": tuple(_take_layer(params["layers"], i) for i in range(count))}
+
+
+def _take_layer(stacked, number: int):
+    return jax.tree.map(lambda leaf: leaf[number], stacked)
+
+
+class SplitCache(KVCache):
+    """A KVCache whose k and v are tuples of L arrays, keys [B, K, d, S] and values [B, K, S, d].
+
+    As a loop over single tokens on a CPU wants them, beside `split_layers`: no layer is copied
+    out of a stack, and both products read along the last axis (0.6x the time of a whole token
+    over 256 slots). `extend` and `take_rows` take it.
+    """
+
+    __slots__ = ()
+
+
+def split_cache(cache: KVCache) -> SplitCache:
+    """A copy of the cache laid out for decoding."""
+
+    def split(stacked, axes):
+        return tuple(jnp.einsum(f"bskd->{axes}", layer) for layer in stacked)
+
+    k, v = split(cache.k, HEAD_MAJOR.k), split(cache.v, HEAD_MAJOR.v)
+    return SplitCache(*cache._replace(k=k, v=v))
+
+
+def join_cache(cache: SplitCache) -> KVCache:
+    """The inverse of `split_cache`."""
+
+    def join(layers, axes):
+        return jnp.stack([jnp.einsum(f"{axes}->bskd", layer) for layer in layers])
+
+    k, v = join(cache.k, HEAD_MAJOR.k), join(cache.v, HEAD_MAJOR.v)
+    return KVCache(*cache._replace(k=k, v=v))
 
 
 def take_rows(cache: KVCache, rows: jax.Array) -> KVCache:
     """The cache of rows [m] (indices, repeats allowed) of the batch."""
     rows = jnp.asarray(rows)
+
+    def take(stored):
+        if isinstance(stored, tuple):
+            return tuple(layer[rows] for layer in stored)
+        return stored[:, rows]
+
     return cache._replace(
-        k=cache.k[:, rows],
-        v=cache.v[:, rows],
+        k=take(cache.k),
+        v=take(cache.v),
         valid=cache.valid[rows],
         length=cache.length[rows],
         recent=None if cache.recent is None else cache.recent[rows],

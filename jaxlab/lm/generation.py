@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.lm.cache import KVCache, extend, init_cache, split_layers
+from jaxlab.lm.cache import KVCache, extend, init_cache, split_cache, split_layers
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.decoding import (
     GenerateResult,
@@ -270,6 +270,8 @@ def _start(program: _Program, max_new_tokens: int, params, lora, prompt: _Prompt
     seen = None
     if sampling.repetition_penalty != 1.0:
         seen = mark_seen(jnp.zeros(logits.shape, bool), prompt.tokens, prompt.mask)
+    if jax.default_backend() == "cpu":
+        cache = split_cache(cache)
     return _State(logits, cache, start_progress(logits, sampling, stops, seen))
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxlab.lm.attention import attend, attend_causal
+from jaxlab.lm.attention import TOKEN_MAJOR, Layout, attend, attend_causal
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.norms import apply_norm
 from jaxlab.lm.rope import apply_rope
@@ -46,13 +46,15 @@ def block(
     adapters: dict | None = None,
     scale: float = 1.0,
     store: Callable | None = None,
+    layout: Layout = TOKEN_MAJOR,
     with_probs: bool = False,
 ):
     """One decoder block on the residual stream x [B, T, D].
 
     layer: parameters of one layer; rope: (cos, sin) [B or 1, T, n]; visible: bool [B or 1, T, S];
     adapters: the LoRA matrices of this layer. store(k, v) -> (k, v, carry) exchanges the new
-    keys and values [B, T, K, d] for those to attend to [B, S, K, d] (a cache).
+    keys and values [B, T, K, d] for those to attend to, [B, S, K, d] unless `layout` says otherwise
+    (a cache).
     Returns (x, attention probabilities [B, H, T, S] or None, carry or None).
     """
     layer = jax.tree.map(lambda w: w.astype(x.dtype), layer)
@@ -67,6 +69,7 @@ def block(
         adapters.get("attn", {}),
         scale,
         store,
+        layout,
         with_probs,
     )
     # What the MLP reads: the stream after attention, before it, or what attention itself read.
@@ -78,7 +81,7 @@ def block(
     return x, probs, carry
 
 
-def _attention(attn, cfg, x, rope, visible, adapters, scale, store, with_probs):
+def _attention(attn, cfg, x, rope, visible, adapters, scale, store, layout, with_probs):
     B, T, _ = x.shape
 
     def project(letter, n_heads):
@@ -99,7 +102,7 @@ def _attention(attn, cfg, x, rope, visible, adapters, scale, store, with_probs):
     if store is None and not with_probs:
         out = attend_causal(q, k, v, visible)
     else:
-        out, probs = attend(q, k, v, visible)
+        out, probs = attend(q, k, v, visible, layout)
     return linear(out, attn["wo"], attn.get("bo"), adapters.get("wo"), scale), probs, carry
 
 

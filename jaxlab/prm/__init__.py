@@ -8,6 +8,8 @@ advantages = prm.group_advantages(rewards)  # [problems, answers]
 loss = prm.ppo_loss(logp, old_logp, advantages.ravel(), mask).loss
 """
 
+import importlib
+
 from jaxlab.prm.advantages import gae, group_advantages, informative_groups, process_advantages
 from jaxlab.prm.answers import extract_answer, is_correct
 from jaxlab.prm.calculator import (
@@ -56,9 +58,16 @@ from jaxlab.prm.steps import (
     step_ends_from_tokens,
 )
 from jaxlab.prm.toy import ToyConfig, to_socratic, toy_problem
+from jaxlab.runs import Claim
+
+# The runner brings matplotlib and the language model: read when asked for (PEP 562).
+_EXPERIMENT = ("AutoPRMConfig", "AutoPRMResult", "run_autoprm")
 
 __all__ = [
+    "AutoPRMConfig",
+    "AutoPRMResult",
     "Beam",
+    "Claim",
     "Decomposition",
     "PolicyLoss",
     "Rerank",
@@ -109,6 +118,7 @@ __all__ = [
     "qa_prompt",
     "qd_prompt",
     "rerank",
+    "run_autoprm",
     "set_granularity",
     "shape_rewards",
     "step_ends_from_tokens",
@@ -117,3 +127,9 @@ __all__ = [
     "toy_problem",
     "value_loss",
 ]
+
+
+def __getattr__(name: str):
+    if name not in _EXPERIMENT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("jaxlab.prm.experiment"), name)

@@ -5,6 +5,7 @@ contribute to the answer; the rules here make that exact.
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -72,7 +73,12 @@ def contributing_steps(d: Decomposition) -> tuple[bool, ...]:
     return (*contributes[:-1], True) if d.steps else ()
 
 
-def set_granularity(d: Decomposition, epsilon: float, mode: str = "merge") -> Decomposition:
+def set_granularity(
+    d: Decomposition,
+    epsilon: float,
+    mode: str = "merge",
+    contributes: Sequence[bool] | None = None,
+) -> Decomposition:
     """Keeps `max(1, floor(epsilon n + 1/2))` of the n steps; 1 keeps all, 0 only the last.
 
     Steps that do not contribute go first, then those that do, each in order; the last never goes.
@@ -83,6 +89,7 @@ def set_granularity(d: Decomposition, epsilon: float, mode: str = "merge") -> De
       epsilon: in [0, 1].
       mode: what becomes of a removed step. "merge": its solution is put before that of the next
         kept step. "drop": the same if it contributes, else it vanishes.
+      contributes: for each step, where that is known; by default `contributing_steps`.
 
     Raises:
       ValueError: epsilon outside [0, 1] or NaN, an unknown mode, no steps.
@@ -94,7 +101,7 @@ def set_granularity(d: Decomposition, epsilon: float, mode: str = "merge") -> De
     if not d.steps:
         raise ValueError(f"there are no steps to keep in {d.problem!r}")
     n = len(d.steps)
-    contributes = contributing_steps(d)
+    contributes = contributing_steps(d) if contributes is None else contributes
     removable = sorted(range(n - 1), key=lambda i: (contributes[i], i))
     removed = set(removable[: n - max(1, math.floor(epsilon * n + 0.5))])
     steps, pending = [], []

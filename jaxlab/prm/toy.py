@@ -8,7 +8,7 @@ import numpy as np
 from jaxlab.prm.decomposition import Decomposition, Step
 
 _MOST_OPS = 6
-_NAMES = (
+NAMES = (
     "Ada Ben Cleo Dev Elif Finn Gita Hugo Ines Jon Kira Liam Mona Nils Olga Pablo Quinn Rosa Sven "
     "Tara Uma Vito Wanda Xena Yuri Zoe"
 ).split()
@@ -65,7 +65,7 @@ def toy_problem(rng: np.random.Generator, config: ToyConfig | None = None) -> De
     config = config or ToyConfig()
     num_ops = int(rng.integers(config.min_ops, config.max_ops + 1))
     siblings = rng.random(num_ops - 1) < config.distractor_prob
-    names = iter(rng.permutation(_NAMES).tolist())
+    names = iter(rng.permutation(NAMES).tolist())
     item = str(rng.choice(_ITEMS))
     name, value = next(names), int(rng.integers(1, config.max_value + 1))
     fact = f"{name} has {value} {item}."

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlab import lm
+from jaxlab.lm.cache import join_cache, split_cache, split_layers
 from tests.lm import tiny
 
 
@@ -70,6 +71,31 @@ def test_take_rows_and_resize_keep_the_content():
     full = lm.forward(params, cfg, tokens[:, :15], attention_mask=mask[:, :15]).logits
     np.testing.assert_allclose(after, full[jnp.array([2, 0, 0]), 12:], atol=1e-4)
     assert lm.resize_cache(grown, 12).v.shape[2] == 12
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt2", "qwen3", "shifted"])
+@pytest.mark.parametrize("split_params", [False, True])
+def test_a_split_cache_decodes_and_joins_to_the_same(variant, split_params):
+    cfg = tiny.config(variant)
+    params = tiny.perturbed(cfg)
+    tokens, mask = tiny.padded_batch()
+    full = lm.forward(params, cfg, tokens, attention_mask=mask).logits
+    _, cache = _feed(params, cfg, tokens[:, :9], mask[:, :9], [0, 9])
+    split = split_cache(cache)
+    again = join_cache(split)
+    assert type(again) is lm.KVCache
+    np.testing.assert_array_equal(again.k, cache.k)
+    np.testing.assert_array_equal(again.v, cache.v)
+    weights = split_layers(params) if split_params else params
+    for start, stop in ((9, 10), (10, 11), (11, 14)):
+        logits, split = lm.extend(
+            weights, cfg, tokens[:, start:stop], split, attention_mask=mask[:, start:stop]
+        )
+        assert tiny.max_error(logits, full[:, start:stop], mask[:, start:stop]) < 1e-4
+    logits, _ = lm.extend(
+        params, cfg, tokens[:, 14:], join_cache(split), attention_mask=mask[:, 14:]
+    )
+    assert tiny.max_error(logits, full[:, 14:], mask[:, 14:]) < 1e-4
 
 
 def test_extend_under_jit_with_donated_cache_does_not_retrace():

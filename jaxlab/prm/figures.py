@@ -1,0 +1,116 @@
+"""Figures of AutoPRM's experiment; each takes measured arrays and returns a Figure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxlab.prm.compact import EPSILONS
+from jaxlab.prm.tampering import Drift
+from jaxlab.runs.figures import PALETTE, band, styled, subplots
+
+_NAMES = {
+    "autoprm": "AutoPRM",
+    "orm": "outcome reward",
+    "sft_continued": "fine-tuning continued",
+    "autoprm_no_cgd": "without context",
+    "prm_few_labels": "verifier of few labels",
+    "oracle": "exact sub-answers",
+}
+_WAYS = {
+    "one_step": "one step, majority",
+    "sampled": "one sample",
+    "majority": "majority",
+    "best_min": "best of k (min)",
+    "best_prod": "best of k (prod)",
+    "weighted": "weighted vote",
+    "reranked": "reranked by step",
+    "passed": "any of k",
+}
+
+
+@styled
+def accuracy_by_round(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Final and step accuracy [seeds, rounds + 1] of each arm."""
+    figure, axes = subplots(1, 2, width=9.0, height=3.4)
+    for axis, field in zip(np.ravel(axes), ("final", "step"), strict=True):
+        for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
+            band(
+                axis,
+                np.arange(curve[field].shape[1]),
+                curve[field],
+                color=color,
+                label=_NAMES[name],
+            )
+        axis.set(xlabel="round", ylabel=f"{field} accuracy", xticks=range(curve[field].shape[1]))
+    np.ravel(axes)[1].legend(fontsize="small")
+    return figure
+
+
+@styled
+def tampering(curves: dict[str, dict[str, np.ndarray]], drift: dict[str, Drift]) -> Figure:
+    """The verifier's reward beside the truth: measured, and in the closed form."""
+    figure, axes = subplots(1, 2, width=9.0, height=3.4)
+    measured, closed = np.ravel(axes)
+    for color, name in zip(PALETTE, ("autoprm", "autoprm_no_cgd"), strict=False):
+        curve = curves[name]
+        rounds = np.arange(curve["step"].shape[1])
+        label = "with context" if name == "autoprm" else "without"
+        measured.plot(
+            rounds, curve["reward"].mean(0), "--", color=color, label=f"verifier, {label}"
+        )
+        measured.plot(rounds, curve["step"].mean(0), color=color, label=f"truth, {label}")
+    measured.set(xlabel="round", ylabel="mean over steps", title="measured", xticks=rounds)
+    for color, name in zip(PALETTE, ("with", "without"), strict=False):
+        rounds = np.arange(len(drift[name].right))
+        label = "with context" if name == "with" else "without"
+        closed.plot(rounds, drift[name].reward, "--", color=color, label=f"verifier, {label}")
+        closed.plot(rounds, drift[name].right, color=color, label=f"truth, {label}")
+    closed.set(xlabel="round", title="closed form, two readings")
+    closed.legend(fontsize="small")
+    return figure
+
+
+@styled
+def granularity(sweeps: Sequence[dict], plans: Sequence[dict]) -> Figure:
+    """Accuracy at each granularity, and what the network makes of the switch."""
+    figure, axes = subplots(1, 2, width=9.0, height=3.4)
+    accuracy, switch = np.ravel(axes)
+    for color, (name, label) in zip(
+        PALETTE, (("greedy", "greedy"), ("budget", "12 samples a problem")), strict=False
+    ):
+        band(accuracy, EPSILONS, np.array([s[name] for s in sweeps]), color=color, label=label)
+    accuracy.set(xlabel="granularity", ylabel="final accuracy")
+    accuracy.legend()
+    realised = np.array([p["realised"].mean(1) for p in plans])
+    band(switch, EPSILONS, realised, color=PALETTE[2], label="network")
+    switch.plot([0, 1], [0, 1], ":", color="0.5", label="as asked")
+    switch.set(xlabel="asked granularity", ylabel="steps / steps of the full plan")
+    switch.legend()
+    return figure
+
+
+@styled
+def spending(votes: Sequence[dict]) -> Figure:
+    """Accuracy of each way to spend k samples."""
+    figure, axis = subplots(width=7.0, height=3.4)
+    for row, (name, _) in enumerate(_WAYS.items()):
+        values = [float(np.mean(v[name])) for v in votes]
+        axis.barh(row, np.mean(values), color=PALETTE[0], alpha=0.75)
+        axis.plot(values, [row] * len(values), ".", color="0.2")
+    axis.set(xlabel="final accuracy", yticks=range(len(_WAYS)), yticklabels=_WAYS.values())
+    axis.invert_yaxis()
+    return figure
+
+
+@styled
+def by_length(votes: Sequence[dict]) -> Figure:
+    """Accuracy by the number of operations: reranked steps, and votes over one-step answers."""
+    figure, axis = subplots(width=5.5, height=3.4)
+    lengths = np.unique(np.concatenate([v["ops"] for v in votes]))
+    for color, name in zip(PALETTE, ("reranked", "majority", "one_step"), strict=False):
+        table = [[np.mean(v[name][v["ops"] == n]) for n in lengths] for v in votes]
+        band(axis, lengths, np.array(table), color=color, label=_WAYS[name])
+    axis.set(xlabel="operations", ylabel="final accuracy", xticks=lengths)
+    axis.legend()
+    return figure

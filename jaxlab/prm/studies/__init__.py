@@ -1,0 +1,1 @@
+"""Experiments of AutoPRM, each measuring some rows of its claims."""

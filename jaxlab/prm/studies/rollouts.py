@@ -1,0 +1,170 @@
+"""Sampling for many problems in equal chunks, and what the samples are turned into."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab import lm
+from jaxlab.prm import compact, sequential
+from jaxlab.prm.compact import FORCED, SEP, Plan
+from jaxlab.prm.packing import Judged
+from jaxlab.prm.sequential import Rollout
+from jaxlab.prm.studies.config import ROW_TOKENS, TOY
+from jaxlab.prm.studies.problems import most_steps, plan_arrays
+from jaxlab.prm.verifier import Verifier
+
+ROWS = 512  # of a chunk: its caches, not its problems, are what memory holds
+SAMPLED, GREEDY = lm.SamplingConfig(), lm.SamplingConfig(temperature=0)
+
+_sample = jax.jit(
+    sequential.sample_steps,
+    static_argnames=("cfg", "choose", "k", "max_new_tokens", "sampling"),
+)
+
+
+class Scores(NamedTuple):
+    """final, step: shares of problems and of steps with the right number."""
+
+    final: float
+    step: float
+
+
+def sample(
+    key: jax.Array,
+    params: dict,
+    verifier: Verifier | None,
+    cfg: lm.LMConfig,
+    plans: list[Plan],
+    *,
+    epsilon: float,
+    cgd: bool = True,
+    choose=sequential.only,
+    k: int = 1,
+    sampling: lm.SamplingConfig = SAMPLED,
+) -> Rollout:
+    """`sample_steps` for all plans, which are at granularity `epsilon`; arrays of NumPy.
+
+    Problem i draws from `fold_in(key, i)`, whatever the chunks are.
+    """
+    num_steps, max_new_tokens = most_steps(TOY, epsilon)
+    num_steps = max(num_steps, *(len(plan.questions) for plan in plans))
+    arrays = plan_arrays(plans, num_steps, cgd)
+    size = min(max(1, ROWS // k), len(plans))
+    padded = -(-len(plans) // size) * size
+    chosen = np.arange(padded) % len(plans)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(chosen))
+    chunks = []
+    for start in range(0, padded, size):
+        part = chosen[start : start + size]
+        rollout = _sample(
+            keys[start : start + size],
+            params,
+            verifier,
+            cfg,
+            *(arrays[name][part] for name in ("prompt", "forced", "answers")),
+            choose=choose,
+            k=k,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+        )
+        chunks.append(jax.device_get(rollout))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(plans)], *chunks)
+
+
+def chosen_answers(rollout: Rollout) -> np.ndarray:
+    """[P, S] the numbers of the chosen sub-solutions."""
+    return np.take_along_axis(rollout.answer, rollout.index[..., None], -1)[..., 0]
+
+
+def right_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
+    """[P, S] whether the chosen sub-solution of each step has the plan's number."""
+    answers = chosen_answers(rollout)
+    right = np.zeros(answers.shape, bool)
+    for p, plan in enumerate(plans):
+        right[p, : len(plan.answers)] = answers[p, : len(plan.answers)] == plan.answers
+    return right
+
+
+def existing_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
+    """[P, S] which steps the plans have."""
+    counts = np.array([len(plan.answers) for plan in plans])
+    return np.arange(rollout.index.shape[1]) < counts[:, None]
+
+
+def last_right(right: np.ndarray, plans: list[Plan]) -> np.ndarray:
+    """[P] whether the last step is right."""
+    return right[np.arange(len(plans)), [len(plan.answers) - 1 for plan in plans]]
+
+
+def final_answers(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
+    """[P] the numbers of the last steps."""
+    last = [len(plan.questions) - 1 for plan in plans]
+    return chosen_answers(rollout)[np.arange(len(plans)), last]
+
+
+def score(rollout: Rollout, plans: list[Plan]) -> Scores:
+    """Accuracy of the last answers and of all."""
+    right = right_steps(rollout, plans)
+    total = sum(len(plan.answers) for plan in plans)
+    return Scores(float(last_right(right, plans).mean()), float(right.sum() / total))
+
+
+def chosen_solutions(rollout: Rollout, problem: int, num_steps: int) -> list[list[int]]:
+    """The ids of the first chosen sub-solutions of a problem, each up to its SEP."""
+    solutions = []
+    for t in range(num_steps):
+        ids = rollout.tokens[problem, t, rollout.index[problem, t]].tolist()
+        solutions.append(ids[: ids.index(SEP) + 1])
+    return solutions
+
+
+def judged_document(
+    plan: Plan, solutions: list[list[int]], labels: list[float], *, cgd: bool, judged: slice
+) -> Judged:
+    """The first steps of a plan with their solutions; `labels` are of those in `judged`."""
+    document = compact.answer_document(plan, cgd=cgd, solutions=solutions)
+    starts, ends, position = [], [], len(plan.problem)
+    for solution in solutions:
+        starts.append(position + FORCED)
+        position += FORCED + len(solution)
+        ends.append(position - 1)
+    return Judged(document, starts[judged], ends[judged], labels, is_gold=False)
+
+
+def gold_judged(plan: Plan, *, cgd: bool) -> Judged:
+    """The plan's own solutions, all right, which also train the language model."""
+    ones = [1.0] * len(plan.solutions)
+    return judged_document(plan, plan.solutions, ones, cgd=cgd, judged=slice(None))._replace(
+        is_gold=True
+    )
+
+
+def judged_candidates(rollout: Rollout, plans: list[Plan], *, cgd: bool) -> list[Judged]:
+    """Every complete candidate with the label whether its number is the plan's.
+
+    For rollouts that go on from right candidates: the right ones of a problem make one document;
+    each other candidate is one with the right steps before it. A problem ends with the first step
+    that has no right candidate, since a right number after a wrong one is luck.
+    """
+    documents = []
+    for p, plan in enumerate(plans):
+        right_steps = int(rollout.accepted[p].sum())
+        chosen = chosen_solutions(rollout, p, right_steps)
+        for t in range(min(right_steps + 1, len(plan.answers))):
+            for j in range(rollout.tokens.shape[2]):
+                is_chosen = t < right_steps and j == rollout.index[p, t]
+                if is_chosen or not rollout.complete[p, t, j]:
+                    continue
+                ids = rollout.tokens[p, t, j].tolist()
+                solutions = [*chosen[:t], ids[: ids.index(SEP) + 1]]
+                label = float(rollout.answer[p, t, j] == plan.answers[t])
+                documents.append(
+                    judged_document(plan, solutions, [label], cgd=cgd, judged=slice(t, t + 1))
+                )
+        if right_steps:
+            ones = [1.0] * right_steps
+            documents.append(judged_document(plan, chosen, ones, cgd=cgd, judged=slice(None)))
+    return [d for d in documents if len(d.document.ids) <= ROW_TOKENS]

@@ -1,0 +1,96 @@
+"""The stages of training: shared base, supervised fine-tuning, verifier, rounds of iteration."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab import lm
+from jaxlab.prm.packing import Judged, pack_judged, pack_whole
+from jaxlab.prm.studies.config import MAX_ROW_STEPS, ROW_TOKENS
+from jaxlab.prm.verifier import Verifier, init_verifier, verifier_loss
+from jaxlab.runs import progress
+
+Pool = tuple[dict, float]  # packed rows, their share of a batch
+
+
+def fit(
+    cfg: lm.LMConfig,
+    params,
+    pools: Sequence[Pool],
+    *,
+    rows: int,
+    steps: int,
+    lr: float,
+    seed: int,
+    loss: str = "tokens",
+):
+    """Trains on batches that take a share of their rows from each pool.
+
+    Args:
+      params: of a solver, or a Verifier; not donated.
+      pools: packed rows and shares, which add up to 1.
+      rows, steps, lr: of a batch; optimizer steps; peak learning rate.
+      seed: of the orders of rows.
+      loss: "tokens" (next token) or "steps" (`verifier_loss`).
+    """
+    tx, step = _stage(cfg, lr, steps, loss)
+    sources = [
+        lm.Batches(arrays, max(1, round(share * rows)), seed=seed + number)
+        for number, (arrays, share) in enumerate(pools)
+    ]
+    state = lm.init_train_state(jax.tree.map(jnp.array, params), tx)
+    key = jax.random.key(seed)
+    for number in progress(range(steps), desc=f"training ({loss})"):
+        parts = [source(number) for source in sources]
+        batch = {
+            name: np.concatenate([part[name] for part in parts])
+            for name in parts[0]
+            if name != "row"
+        }
+        state, _ = step(state, batch, key)
+    return state.params
+
+
+@functools.lru_cache(maxsize=16)
+def _stage(cfg, lr, steps, loss):
+    """Optimizer and compiled step: one for all stages of equal settings."""
+    tx = lm.make_optimizer(
+        lm.OptimizerConfig(
+            peak_lr=lr,
+            warmup_steps=max(1, steps // 10),
+            total_steps=steps,
+            weight_decay=0.01,
+            b2=0.98,
+        )
+    )
+    if loss == "steps":
+        return tx, lm.make_train_step(functools.partial(verifier_loss, cfg=cfg), tx)
+    return tx, lm.make_train_step(lambda p, batch, key: lm.next_token_loss(p, cfg, batch), tx)
+
+
+def pack(documents: Sequence[lm.Document]) -> dict:
+    """Documents in rows of the room's length."""
+    return pack_whole(documents, ROW_TOKENS)
+
+
+def fit_verifier(
+    cfg: lm.LMConfig,
+    params,
+    samples: Sequence[Judged],
+    gold: Sequence[Judged],
+    *,
+    rows: int,
+    steps: int,
+    lr: float,
+    seed: int,
+) -> Verifier:
+    """A verifier from a solver's parameters: 65% of a batch sampled steps, 35% gold ones."""
+    pools = [
+        (pack_judged(samples, ROW_TOKENS, MAX_ROW_STEPS), 0.65),
+        (pack_judged(gold, ROW_TOKENS, MAX_ROW_STEPS), 0.35),
+    ]
+    start = init_verifier(params, cfg.vocab_size)
+    return fit(cfg, start, pools, rows=rows, steps=steps, lr=lr, seed=seed, loss="steps")
