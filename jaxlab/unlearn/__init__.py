@@ -21,8 +21,10 @@ from jaxlab.unlearn.activations import control_vector, rmu_loss
 from jaxlab.unlearn.data import QA, encode_qa, load_qa, relearn_subset, split_indices, stack_rows
 from jaxlab.unlearn.divergence import divergence_curve
 from jaxlab.unlearn.log_probs import (
+    ChunkedHead,
     SeqLogProbs,
     TokenLogProbs,
+    chunked_token_logprobs,
     sequence_logprobs,
     token_logprobs,
 )
@@ -83,6 +85,7 @@ from jaxlab.unlearn.types import LMBatch, UnlearnBatch, UnlearnResult, UnlearnSt
 
 __all__ = [
     "QA",
+    "ChunkedHead",
     "ForgetQuality",
     "LMBatch",
     "MarkovMixture",
@@ -98,6 +101,7 @@ __all__ = [
     "apply_task_vector",
     "ceu_loss",
     "chunk_text",
+    "chunked_token_logprobs",
     "control_vector",
     "data_parallel_loss",
     "divergence_curve",

@@ -19,6 +19,7 @@ from jaxlab.unlearn.studies import (
     tofu_methods,
     tofu_quarter,
     tofu_relearning,
+    tofu_search,
     tofu_sweeps,
 )
 from jaxlab.unlearn.studies.tofu_bench import Bench, load_bench, pretrained
@@ -38,7 +39,11 @@ PARTS = {
 class Config:
     """Settings of the studies, and the user's own model and data."""
 
-    experiment: str = option("all", "which study", choices=("all", *EXPERIMENTS))
+    experiment: str = option(
+        "all",
+        "which study; search, which all leaves out, looks for settings at forget_percent",
+        choices=("all", *EXPERIMENTS, "search"),
+    )
     seed: int = option(0, "seed of data, weights and order")
 
     divergence_steps: int = option(20_000, "gradient steps of the logistic model")
@@ -81,6 +86,9 @@ class Config:
     quarter_epochs: int = option(6, "epochs there at the papers' temperatures")
     quarter_methods: tuple[str, ...] = option(
         ("NPO+RT", "SimNPO+RT", "GA+RT", "IDK+RT"), "methods there at searched settings"
+    )
+    search_cells: int = option(
+        tofu_search.CELLS, f"settings of each method in a search, at most {tofu_search.CELLS}"
     )
     muse_epochs: int = option(10, "epochs over the documents")
     muse_passages: int = option(60, "passages and questions evaluated")
@@ -176,6 +184,7 @@ _COUNTS = (
     "half_settings",
     "quarter_questions",
     "quarter_epochs",
+    "search_cells",
     "muse_epochs",
     "muse_passages",
     "step_rounds",
@@ -205,9 +214,11 @@ def run(config: Config, run: Run) -> list[Claim]:
             claims += checkpoints.measure_tofu(config, run)
         if config.experiment == "muse":
             claims += checkpoints.measure_muse(config, run)
-    elif "tofu" in chosen or "muse" in chosen:
+    elif {"tofu", "muse", "search"} & set(chosen):
         bench = load_bench(config)
         start = pretrained(bench, run)
+        if "search" in chosen:
+            claims += tofu_search.measure(config, run, bench, start)
         if "tofu" in chosen:
             claims += _tofu(config, run, bench, start)
         if "muse" in chosen:
@@ -256,6 +267,10 @@ def _check(config: Config) -> None:
         raise ValueError(f"tofu_width must be a multiple of 8, got {config.tofu_width}")
     if config.half_settings > 2:
         raise ValueError(f"half_settings must be 1 or 2, got {config.half_settings}")
+    if config.search_cells > tofu_search.CELLS:
+        raise ValueError(f"search_cells must be <= {tofu_search.CELLS}, got {config.search_cells}")
+    if config.model_dir and config.experiment == "search":
+        raise ValueError("the search is on mini-TOFU; leave model_dir out")
     needed = {"GA", "GA+RT", "NPO+RT", "SimNPO+RT"}
     _check_names("tofu_methods", config.tofu_methods, tuple(tofu_methods.METHODS), needed)
     _check_names("quarter_methods", config.quarter_methods, tuple(tofu_quarter.SEARCHED))

@@ -5,7 +5,9 @@ and `ignore_index` elsewhere; token t is predicted by the logits at t - 1, so po
 counts. Logits of less than single precision are summed in single precision.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +59,7 @@ def token_logprobs(
             f"logits [B, T, V] and labels [B, T] must agree, got {shape} and {label_shape}"
         )
     labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    _require_integers(labels)
     return _token_logprobs(jnp.asarray(logits), labels, ignore_index)
 
 
@@ -70,7 +71,84 @@ def sequence_logprobs(
     A row without scored tokens has log-probability 0 and length 0. Arguments and errors are those
     of `token_logprobs`.
     """
-    tokens = token_logprobs(logits, labels, ignore_index=ignore_index)
+    return summed(token_logprobs(logits, labels, ignore_index=ignore_index))
+
+
+class ChunkedHead(NamedTuple):
+    """The last product of a language model, for vocabularies whose logits do not fit in memory.
+
+    Attributes:
+      weights: from the model's parameters to the head's own; a gradient is accumulated over
+        chunks for these alone.
+      logits: `(weights, hidden [n, D]) -> logits [n, V]`.
+      chunk_size: positions whose logits exist at one time.
+    """
+
+    weights: Callable[[Any], Any]
+    logits: Callable[[Any, jax.Array], jax.Array]
+    chunk_size: int = 256
+
+
+def chunked_token_logprobs(
+    head: ChunkedHead,
+    params: Any,
+    hidden: jax.Array,
+    labels: jax.Array,
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> TokenLogProbs:
+    """`token_logprobs` of `head.logits(hidden)` without ever holding `[B, T, V]`.
+
+    A scan over chunks of positions that computes their logits again in the backward pass: one more
+    product with the head, for memory that does not grow with B and T.
+
+    Args:
+      head: the head and the size of a chunk.
+      params: of the whole model.
+      hidden: `[B, T, D]`, what the head takes.
+      labels: `[B, T]` integers.
+      ignore_index: label of what is not scored.
+
+    Raises:
+      ValueError: shapes that do not fit, labels that are not integers, or a chunk_size < 1.
+    """
+    hidden, labels = jnp.asarray(hidden), jnp.asarray(labels)
+    if hidden.ndim != 3 or hidden.shape[:2] != labels.shape:
+        raise ValueError(
+            f"hidden [B, T, D] and labels [B, T] must agree, got {hidden.shape} and {labels.shape}"
+        )
+    if head.chunk_size < 1:
+        raise ValueError(f"chunk_size must be >= 1, got {head.chunk_size}")
+    _require_integers(labels)
+    labels = labels[:, 1:]
+    weights = head.weights(params)
+
+    def chunks(array: jax.Array, fill: int) -> jax.Array:
+        flat = array.reshape(labels.size, *array.shape[2:])
+        padding = ((0, -labels.size % head.chunk_size),) + ((0, 0),) * (flat.ndim - 1)
+        flat = jnp.pad(flat, padding, constant_values=fill)
+        return flat.reshape(-1, head.chunk_size, *flat.shape[1:])
+
+    # The weights are an argument, not closed over, so that nothing but the chunk is kept.
+    score = jax.checkpoint(functools.partial(_score_chunk, head.logits, ignore_index))
+
+    def body(carry, chunk):
+        return carry, score(weights, *chunk)
+
+    _, logp = jax.lax.scan(body, None, (chunks(hidden[:, :-1], 0), chunks(labels, ignore_index)))
+    return TokenLogProbs(
+        logp.reshape(-1)[: labels.size].reshape(labels.shape), labels != ignore_index
+    )
+
+
+def _score_chunk(
+    logits_of: Callable, ignore_index: int, weights: Any, hidden: jax.Array, labels: jax.Array
+) -> jax.Array:
+    return _label_logprobs(logits_of(weights, hidden), labels, labels != ignore_index)
+
+
+def summed(tokens: TokenLogProbs) -> SeqLogProbs:
+    """Log-probabilities of whole rows from those of their tokens."""
     return SeqLogProbs(tokens.logp.sum(-1), tokens.mask.sum(-1, dtype=jnp.int32))
 
 
@@ -78,11 +156,21 @@ def sequence_logprobs(
 def _token_logprobs(logits: jax.Array, labels: jax.Array, ignore_index: int) -> TokenLogProbs:
     labels = labels[:, 1:]
     mask = labels != ignore_index
-    logits = logits[:, :-1].astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return TokenLogProbs(_label_logprobs(logits[:, :-1], labels, mask), mask)
+
+
+def _label_logprobs(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
+    """Log-probabilities of labels `[...]` under logits `[..., V]`, 0 where not scored."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     # Relative to the largest, so that large logits do not cancel each other's digits.
     logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     # A masked sum, which is fused, and whose gradient is a mask; that of indexing is a scatter.
     is_label = jnp.arange(logits.shape[-1]) == labels[..., None]
     chosen = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
     logp = chosen - jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
-    return TokenLogProbs(jnp.where(mask, logp, 0), mask)
+    return jnp.where(mask, logp, 0)
+
+
+def _require_integers(labels: jax.Array) -> None:
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels must be integers, got {labels.dtype}")

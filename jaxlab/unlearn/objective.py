@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab import parallel
-from jaxlab.unlearn.log_probs import IGNORE_INDEX, SeqLogProbs, sequence_logprobs, token_logprobs
+from jaxlab.unlearn.log_probs import (
+    IGNORE_INDEX,
+    ChunkedHead,
+    SeqLogProbs,
+    TokenLogProbs,
+    chunked_token_logprobs,
+    summed,
+    token_logprobs,
+)
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.preference_losses import (
     dpo_loss,
@@ -28,7 +36,11 @@ Objective = Callable[[Any, Any, UnlearnBatch], tuple[jax.Array, dict[str, jax.Ar
 
 
 def make_objective(
-    apply_fn: ApplyFn, cfg: UnlearnConfig, *, axis_name: str | None = None
+    apply_fn: ApplyFn,
+    cfg: UnlearnConfig,
+    *,
+    axis_name: str | None = None,
+    head: ChunkedHead | None = None,
 ) -> Objective:
     """Builds `objective(params, ref_params, batch) -> (loss, aux)`.
 
@@ -42,6 +54,9 @@ def make_objective(
       axis_name: a mapped axis over which the batch is split. Every mean is then this device's
         share of the mean over the whole batch, so that shares add up to the undivided loss,
         however unevenly tokens are spread.
+      head: where given, `apply_fn` returns hidden states `[B, T, D]`, and log-probabilities come
+        from `chunked_token_logprobs`, for large vocabularies. retain="kl" compares whole laws
+        and holds the logits of the retain rows all the same.
 
     Returns:
       The objective. `aux` holds `forget_loss` and `retain_loss`, unscaled, and `forget_logp`, the
@@ -74,7 +89,7 @@ def make_objective(
             level = jax.lax.psum(level, axis_name)
         return jax.lax.stop_gradient(level)
 
-    def forget_term(batch: UnlearnBatch, logits: dict, answers: dict, ref: dict) -> jax.Array:
+    def forget_term(tokens: TokenLogProbs, answers: dict, ref: dict) -> jax.Array:
         forget = answers["forget"]
         match cfg.method:
             case "ga":
@@ -101,27 +116,32 @@ def make_objective(
                 level = refusal_level(answers["idk"].logp, ref["idk"])
                 return mean_rows(kto_loss(forget.logp, ref["forget"], level, beta=cfg.beta))
             case "wga":
-                tokens = token_logprobs(logits["forget"], batch.forget.labels)
                 return share(wga_terms(tokens.logp, beta=cfg.beta).sum(), tokens.mask.sum())
             case _:
                 return jnp.zeros((), forget.logp.dtype)
 
-    def retain_term(batch: UnlearnBatch, logits: dict, answers: dict, ref: dict) -> jax.Array:
+    def retain_term(
+        batch: UnlearnBatch, params: Any, outputs: dict, answers: dict, ref: dict
+    ) -> jax.Array:
         if cfg.retain == "nll":
             return -reduce(answers["retain"])
         if cfg.retain == "kl":
             scored = batch.retain.labels[:, 1:] != IGNORE_INDEX
-            divergence, _ = token_divergence(logits["retain"][:, :-1], ref["retain"][:, :-1])
+            logits = _logits(head, params, outputs["retain"])
+            divergence, _ = token_divergence(logits[:, :-1], ref["retain"][:, :-1])
             return share(jnp.sum(jnp.where(scored, divergence, 0)), scored.sum())
         return jnp.zeros((), answers["forget"].logp.dtype)
 
     def objective(params: Any, ref_params: Any, batch: UnlearnBatch):
         rows = _needed_rows(cfg, batch)
-        reference = _reference(apply_fn, cfg, ref_params, batch)
-        logits = _forward(apply_fn, params, rows)
-        answers = {name: sequence_logprobs(logits[name], rows[name].labels) for name in rows}
-        forget_loss = forget_term(batch, logits, answers, reference)
-        retain_loss = retain_term(batch, logits, answers, reference)
+        reference = _reference(apply_fn, cfg, ref_params, batch, head)
+        outputs = _forward(apply_fn, params, rows)
+        tokens = {
+            name: output_logprobs(head, params, outputs[name], rows[name].labels) for name in rows
+        }
+        answers = {name: summed(part) for name, part in tokens.items()}
+        forget_loss = forget_term(tokens["forget"], answers, reference)
+        retain_loss = retain_term(batch, params, outputs, answers, reference)
         loss = cfg.forget_coeff * forget_loss + cfg.retain_coeff * retain_loss
         return loss, {
             "forget_loss": forget_loss,
@@ -133,12 +153,17 @@ def make_objective(
 
 
 def data_parallel_loss(
-    apply_fn: ApplyFn, cfg: UnlearnConfig, ref_params: Any = None, *, mapped: bool
+    apply_fn: ApplyFn,
+    cfg: UnlearnConfig,
+    ref_params: Any = None,
+    *,
+    mapped: bool,
+    head: ChunkedHead | None = None,
 ) -> parallel.LossFn:
     """The objective as `jaxlab.parallel.make_train_step` takes it, exact over devices.
 
     Args:
-      apply_fn, cfg: as in `make_objective`.
+      apply_fn, cfg, head: as in `make_objective`.
       ref_params: the reference model, where the method needs it and the batch does not bring its
         log-probabilities.
       mapped: whether the step splits rows over devices (`parallel="pmap"`), without micro-batches.
@@ -148,7 +173,7 @@ def data_parallel_loss(
       one number of rows; the key is not used.
     """
     axis = parallel.AXIS if mapped else None
-    objective = make_objective(apply_fn, cfg, axis_name=axis)
+    objective = make_objective(apply_fn, cfg, axis_name=axis, head=head)
 
     def loss_fn(params: Any, batch: UnlearnBatch, key: jax.Array):
         loss, aux = objective(params, ref_params, batch)
@@ -156,6 +181,19 @@ def data_parallel_loss(
         return loss, jnp.float32(1 / devices), aux  # shares: the weights of all add up to one
 
     return loss_fn
+
+
+def output_logprobs(
+    head: ChunkedHead | None, params: Any, outputs: jax.Array, labels: jax.Array
+) -> TokenLogProbs:
+    """Log-probabilities from what `apply_fn` returns: logits, or with a head, hidden states."""
+    if head is None:
+        return token_logprobs(outputs, labels)
+    return chunked_token_logprobs(head, params, outputs, labels)
+
+
+def _logits(head: ChunkedHead | None, params: Any, outputs: jax.Array) -> jax.Array:
+    return outputs if head is None else head.logits(head.weights(params), outputs)
 
 
 def _needed_rows(cfg: UnlearnConfig, batch: UnlearnBatch) -> dict[str, LMBatch]:
@@ -175,7 +213,11 @@ def _require(part: LMBatch | None, name: str, why: str) -> LMBatch:
 
 
 def _reference(
-    apply_fn: ApplyFn, cfg: UnlearnConfig, ref_params: Any, batch: UnlearnBatch
+    apply_fn: ApplyFn,
+    cfg: UnlearnConfig,
+    ref_params: Any,
+    batch: UnlearnBatch,
+    head: ChunkedHead | None,
 ) -> dict[str, jax.Array]:
     """Log-probabilities `[B]` of forget and idk rows and logits of retain rows, without gradient.
 
@@ -197,14 +239,17 @@ def _reference(
                 f"{', '.join(missing)} rows; give ref_params"
                 + ("" if "retain" in missing else " or cached log-probabilities")
             )
-        for name, logits in _forward(apply_fn, ref_params, missing).items():
-            answers = sequence_logprobs(logits, missing[name].labels)
-            found[name] = logits if name == "retain" else answers.logp
+        for name, outputs in _forward(apply_fn, ref_params, missing).items():
+            if name == "retain":
+                found[name] = _logits(head, ref_params, outputs)
+            else:
+                tokens = output_logprobs(head, ref_params, outputs, missing[name].labels)
+                found[name] = summed(tokens).logp
     return jax.lax.stop_gradient(found)
 
 
 def _forward(apply_fn: ApplyFn, params: Any, parts: dict[str, LMBatch]) -> dict[str, jax.Array]:
-    """Logits of each part: in one pass where all rows have one length."""
+    """The output of each part: in one pass where all rows have one length."""
     tokens = [part.tokens for part in parts.values()]
     if len({rows.shape[1] for rows in tokens}) > 1:
         return {name: apply_fn(params, part.tokens) for name, part in parts.items()}

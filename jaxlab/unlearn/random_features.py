@@ -61,7 +61,7 @@ def draw_problem(
       alpha: 1 separates the clouds, 0 lays them over each other.
       num_retain, num_forget: points to train on.
     """
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     weights = jax.random.normal(keys[0], (FEATURES, INPUTS)) / INPUTS**0.5
 
     def cloud(key: jax.Array, center: float, direction: float, count: int) -> Points:
@@ -74,7 +74,7 @@ def draw_problem(
     return Problem(
         cloud(keys[1], -alpha, -1.0, num_retain),
         cloud(keys[2], alpha, 1.0, num_forget),
-        jax.random.bernoulli(jax.random.fold_in(keys[2], 1), 0.5, (num_forget,)).astype(float),
+        jax.random.bernoulli(keys[5], 0.5, (num_forget,)).astype(float),
         cloud(keys[3], -alpha, -1.0, 1000).features,
         cloud(keys[4], alpha, 1.0, 1000).features,
     )

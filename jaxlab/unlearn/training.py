@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlab.unlearn.log_probs import IGNORE_INDEX, sequence_logprobs
+from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead, sequence_logprobs, summed
 from jaxlab.unlearn.methods import UnlearnConfig
-from jaxlab.unlearn.objective import ApplyFn, Objective, make_objective
+from jaxlab.unlearn.objective import ApplyFn, Objective, make_objective, output_logprobs
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch, UnlearnResult, UnlearnState
 
 Step = Callable[[UnlearnState, Any, UnlearnBatch], tuple[UnlearnState, dict[str, jax.Array]]]
@@ -58,7 +58,12 @@ def make_step(
 
 
 def reference_logprobs(
-    apply_fn: ApplyFn, params: Any, batch: LMBatch, *, batch_size: int = 64
+    apply_fn: ApplyFn,
+    params: Any,
+    batch: LMBatch,
+    *,
+    batch_size: int = 64,
+    head: ChunkedHead | None = None,
 ) -> jax.Array:
     """Log-probabilities `[N]` of the answers of all rows, nats, without gradient.
 
@@ -68,6 +73,7 @@ def reference_logprobs(
       apply_fn, params: the reference model.
       batch: `[N, T]` rows.
       batch_size: rows per forward pass.
+      head: as in `make_objective`.
 
     Raises:
       ValueError: batch_size < 1.
@@ -75,7 +81,8 @@ def reference_logprobs(
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     count = batch.tokens.shape[0]
-    return _reference_logprobs(apply_fn, params, _on_device(batch), max(min(batch_size, count), 1))
+    batch_size = max(min(batch_size, count), 1)
+    return _reference_logprobs(apply_fn, params, _on_device(batch), batch_size, head)
 
 
 def unlearn(
@@ -233,9 +240,9 @@ def _take(rows: Any, index: jax.Array) -> Any:
     return jax.tree.map(lambda x: x[index], rows)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _reference_logprobs(
-    apply_fn: ApplyFn, params: Any, batch: LMBatch, batch_size: int
+    apply_fn: ApplyFn, params: Any, batch: LMBatch, batch_size: int, head: ChunkedHead | None
 ) -> jax.Array:
     count = batch.tokens.shape[0]
     padding = -count % batch_size
@@ -245,7 +252,8 @@ def _reference_logprobs(
         return rows.reshape(-1, batch_size, rows.shape[1])
 
     def score(rows: LMBatch) -> jax.Array:
-        return sequence_logprobs(apply_fn(params, rows.tokens), rows.labels).logp
+        outputs = apply_fn(params, rows.tokens)
+        return summed(output_logprobs(head, params, outputs, rows.labels)).logp
 
     rows = LMBatch(batches(batch.tokens, 0), batches(batch.labels, IGNORE_INDEX))
     return jax.lax.map(score, rows).reshape(-1)[:count]

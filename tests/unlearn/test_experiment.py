@@ -7,7 +7,9 @@ import pytest
 from jaxlab import lm, unlearn
 from jaxlab.runs import Run, read_claims
 from jaxlab.unlearn import experiment
+from jaxlab.unlearn.studies import checkpoints, tofu_search
 from tests.unlearn.test_muse import write_folder
+from tests.unlearn.tiny import tree_close
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -105,9 +107,26 @@ def test_every_part_runs(tmp_path):
     assert {claim.verdict for claim in claims} <= {"pass", "fail", "reported"}
 
 
+def test_every_method_is_searched_with_one_budget():
+    assert {len(tofu_search.cells(name)) for name in tofu_search._FORMS} == {tofu_search.CELLS}
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was(tmp_path):
+    changes = {"experiment": "search", "search_cells": 1, "epochs": 1, "tofu_authors": 4}
+    (claim,) = run_with(tmp_path, **changes)
+    assert claim.id == "search"
+    phases = sorted((tmp_path / "results").glob("search_*.npz"))
+    assert len(phases) == len(tofu_search._FORMS)
+    kept = [phase.stat().st_mtime_ns for phase in phases[1:]]
+    phases[0].unlink()
+    assert run_with(tmp_path, **changes) == [claim]
+    assert [phase.stat().st_mtime_ns for phase in phases[1:]] == kept
+
+
 @pytest.mark.slow
 def test_the_analogue_of_muse(tmp_path):
-    changes = {"parts": ("muse",), "muse_epochs": 1, "muse_passages": 2}
+    changes = {"parts": ("muse",), "muse_epochs": 1, "muse_passages": 2, "tofu_authors": 4}
     (claim,) = run_with(tmp_path, experiment="muse", **changes)
     assert claim.id == "S6"
     assert "task vector" in claim.detail
@@ -169,18 +188,54 @@ def test_own_questions_on_a_checkpoint(folder, tmp_path):
     assert run_with(tmp_path / "run", **changes) == [claim]
 
 
-@pytest.mark.slow
-def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
-    (claim,) = run_with(
+def test_a_large_vocabulary_trains_the_same(folder, tmp_path, monkeypatch):
+    write_questions(tmp_path, "forget", 8)
+    write_questions(tmp_path, "retain", 8)
+    found = []
+    for name, large in (("dense", 10**9), ("chunked", 1)):
+        monkeypatch.setattr(checkpoints, "_LARGE_VOCAB", large)
+        run_with(
+            tmp_path / name,
+            experiment="tofu",
+            model_dir=str(folder),
+            data_dir=str(tmp_path),
+            method="npo+rt",
+            batch_size=4,
+            lr=1e-2,
+            epochs=1,
+            max_len=300,
+            tofu_answer_tokens=1,
+        )
+        found.append(lm.load_hf(tmp_path / name / "artifacts" / "model")[1])
+    tree_close(found[0], found[1], atol=1e-4)
+
+
+def muse_on_a_checkpoint(folder, tmp_path, repeats):
+    corpus = write_folder(tmp_path / "muse")
+    for name in ("forget", "retain1"):
+        (corpus / "raw" / f"{name}.txt").write_text(f"text of {name} " * repeats)
+    return run_with(
         tmp_path / "run",
         experiment="muse",
         model_dir=str(folder),
-        data_dir=str(write_folder(tmp_path / "muse")),
+        data_dir=str(corpus),
         method="simnpo+rt",
         max_len=32,
         batch_size=4,
     )
+
+
+@pytest.mark.slow
+def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
+    (claim,) = muse_on_a_checkpoint(folder, tmp_path, 20)
     assert claim.id == "muse-checkpoint"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.local_device_count() < 2, reason="needs more devices than rows")
+def test_fewer_rows_than_devices(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"needs a forget row for each of the \d+ devices"):
+        muse_on_a_checkpoint(folder, tmp_path, 1)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +246,8 @@ def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
         ({"tofu_authors": 21}, "tofu_authors must be <= 20"),
         ({"chain_sequences": 10}, "chain_sequences must be >= 50"),
         ({"tofu_width": 12}, "tofu_width must be a multiple of 8"),
+        ({"search_cells": 9}, "search_cells must be <= 8, got 9"),
+        ({"experiment": "search", "model_dir": "x"}, "leave model_dir out"),
         ({"half_settings": 3}, "half_settings must be 1 or 2"),
         ({"tofu_methods": ("GA",)}, "tofu_methods must be of GA"),
         ({"tofu_methods": ("XY",)}, "tofu_methods must be of GA"),

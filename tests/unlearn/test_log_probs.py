@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from jaxlab import unlearn
-from tests.unlearn.tiny import apply_fn, numpy_answers, params, rows
+from tests.unlearn.tiny import (
+    apply_fn,
+    hidden_fn,
+    numpy_answers,
+    params,
+    rows,
+    tiny_head,
+    tree_close,
+)
 
 
 def test_matches_a_plain_loop_in_float64():
@@ -87,3 +95,57 @@ def test_refuses_shapes(logits, labels, message):
 def test_refuses_labels_that_are_no_integers():
     with pytest.raises(ValueError, match="must be integers, got float"):
         unlearn.token_logprobs(np.zeros((1, 2, 3)), np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 16, 1000])
+def test_chunks_give_the_same_values_and_gradients(chunk_size):
+    batch, head = rows(0), tiny_head(chunk_size)
+    weigh = jnp.asarray(np.random.default_rng(1).normal(size=(6, 8)), jnp.float32)
+
+    def dense(params):
+        tokens = unlearn.token_logprobs(apply_fn(params, batch.tokens), batch.labels)
+        return (weigh * tokens.logp).sum(), tokens
+
+    def chunked(params):
+        hidden = hidden_fn(params, batch.tokens)
+        tokens = unlearn.chunked_token_logprobs(head, params, hidden, batch.labels)
+        return (weigh * tokens.logp).sum(), tokens
+
+    (_, expected), gradient = jax.value_and_grad(dense, has_aux=True)(params())
+    (_, got), chunked_gradient = jax.jit(jax.value_and_grad(chunked, has_aux=True))(params())
+    tree_close(got, expected, atol=1e-6)
+    tree_close(chunked_gradient, gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_need_less_memory_than_all_logits():
+    count, length, width, vocab = 4, 64, 8, 4096
+    head = unlearn.ChunkedHead(lambda p: p, lambda w, h: h @ w, chunk_size=16)
+    labels = jnp.zeros((count, length), jnp.int32)
+
+    def dense(weights, hidden):
+        return unlearn.token_logprobs(hidden @ weights, labels).logp.sum()
+
+    def chunked(weights, hidden):
+        return unlearn.chunked_token_logprobs(head, weights, hidden, labels).logp.sum()
+
+    def scratch(loss):
+        shapes = jnp.zeros((width, vocab)), jnp.zeros((count, length, width))
+        compiled = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert scratch(dense) >= 4 * count * length * vocab  # one array of all logits, at least
+    assert scratch(chunked) <= scratch(dense) / 4
+
+
+@pytest.mark.parametrize(
+    ("hidden", "labels", "chunk_size", "message"),
+    [
+        ((2, 3, 6), (2, 4), 4, r"\(2, 3, 6\) and \(2, 4\)"),
+        ((2, 3), (2, 3), 4, r"\(2, 3\) and \(2, 3\)"),
+        ((2, 3, 6), (2, 3), 0, "chunk_size must be >= 1, got 0"),
+    ],
+)
+def test_chunks_refuse(hidden, labels, chunk_size, message):
+    labels = np.zeros(labels, np.int32)
+    with pytest.raises(ValueError, match=message):
+        unlearn.chunked_token_logprobs(tiny_head(chunk_size), params(), np.zeros(hidden), labels)

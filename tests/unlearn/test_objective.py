@@ -7,7 +7,15 @@ import optax
 import pytest
 
 from jaxlab import parallel, unlearn
-from tests.unlearn.tiny import apply_fn, numpy_answers, params, rows, tree_close
+from tests.unlearn.tiny import (
+    apply_fn,
+    hidden_fn,
+    numpy_answers,
+    params,
+    rows,
+    tiny_head,
+    tree_close,
+)
 
 FORGET, RETAIN, IDK = rows(1), rows(2), rows(3)
 BATCH = unlearn.UnlearnBatch(FORGET, RETAIN, IDK)
@@ -52,6 +60,25 @@ def test_matches_numpy(name, reduction):
     np.testing.assert_allclose(aux["forget_loss"], forget, rtol=2e-5)
     np.testing.assert_allclose(aux["retain_loss"], retain, rtol=2e-5)
     np.testing.assert_allclose(aux["forget_logp"], logp, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["npo+rt", "dpo+kl", "kto+rt", "simnpo+rt", "wga"])
+def test_a_chunked_head_gives_the_same_loss_and_gradient(name):
+    cfg = unlearn.UnlearnConfig("wga", "nll") if name == "wga" else unlearn.method_config(name)
+
+    def run(model, **head):
+        objective = unlearn.make_objective(model, cfg, **head)
+        return jax.value_and_grad(objective, has_aux=True)(MODEL, REFERENCE, BATCH)
+
+    tree_close(run(hidden_fn, head=tiny_head(5)), run(apply_fn), rtol=2e-5, atol=1e-6)
+
+
+def test_reference_values_of_a_chunked_head():
+    np.testing.assert_allclose(
+        unlearn.reference_logprobs(hidden_fn, MODEL, FORGET, batch_size=4, head=tiny_head(5)),
+        unlearn.reference_logprobs(apply_fn, MODEL, FORGET),
+        rtol=1e-5,
+    )
 
 
 def test_kl_scores_the_positions_that_predict_scored_tokens():

@@ -8,6 +8,7 @@ from scipy.special import expit
 from scipy.stats import entropy
 
 from jaxlab import unlearn
+from jaxlab.unlearn.random_features import draw_problem
 
 RNG = np.random.default_rng(0)
 X, Y, THETA = RNG.normal(size=(4, 9)), np.array([0, 1, 1, 0]), RNG.normal(size=9)
@@ -50,6 +51,13 @@ def test_curve_refuses():
         unlearn.divergence_curve(X, Y, THETA[:4], loss="ga", lr=1.0, num_steps=1)
     with pytest.raises(ValueError, match="num_steps must be >= 0"):
         unlearn.divergence_curve(X, Y, THETA, loss="ga", lr=1.0, num_steps=-1)
+
+
+def test_refusals_are_coins_that_know_nothing_of_the_labels():
+    problem = draw_problem(jax.random.key(0), 1.0, num_forget=20_000)
+    labels, refusals = np.asarray(problem.forget.labels), np.asarray(problem.refusals)
+    for label in (0, 1):
+        np.testing.assert_allclose(refusals[labels == label].mean(), 0.5, atol=0.03)
 
 
 def test_mixture_laws():

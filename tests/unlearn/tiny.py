@@ -14,9 +14,19 @@ VOCAB = 11
 @functools.partial(jax.jit, inline=True)
 def apply_fn(params, tokens):
     """Logits [B, T, V] of a causal bag of words: token t sees the mean embedding up to t."""
+    return hidden_fn(params, tokens) @ params["head"]
+
+
+def hidden_fn(params, tokens):
+    """What the head of the same model sees, [B, T, D]."""
     x = params["embed"][tokens]
     steps = jnp.arange(1, tokens.shape[1] + 1)[:, None]
-    return jnp.tanh(jnp.cumsum(x, 1) / steps + x) @ params["head"]
+    return jnp.tanh(jnp.cumsum(x, 1) / steps + x)
+
+
+def tiny_head(chunk_size):
+    """The head of the same model, a chunk of positions at a time."""
+    return unlearn.ChunkedHead(lambda params: params["head"], lambda w, x: x @ w, chunk_size)
 
 
 def params(seed=0, width=6):

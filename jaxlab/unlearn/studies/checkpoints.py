@@ -13,9 +13,11 @@ import numpy as np
 import optax
 
 from jaxlab import lm, parallel
+from jaxlab.lm.layers import head_logits
 from jaxlab.runs import Claim, Run, latest_step
 from jaxlab.unlearn.answers import FORMATS, Speaker
 from jaxlab.unlearn.data import QA, load_qa, split_indices
+from jaxlab.unlearn.log_probs import ChunkedHead
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import RETRAINED_AUC, chunk_text, load_muse
 from jaxlab.unlearn.muse_evaluation import muse_scores
@@ -30,6 +32,8 @@ from jaxlab.unlearn.training import epoch_order, reference_logprobs, warmup_line
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch
 
 _WEIGHT_DECAY = 0.01
+_LARGE_VOCAB = 16_384  # from here on the logits of a batch outweigh the rest of a step
+_HEAD_LEAVES = ("head", "embed")
 
 
 def method_of(config):
@@ -158,6 +162,26 @@ def _tofu_line(name: str, logs: dict, never: dict | None) -> str:
     )
 
 
+def _scoring(speaker: Speaker) -> tuple[Any, ChunkedHead | None]:
+    """The model as objectives take it; with a large vocabulary its head works in chunks."""
+    cfg = speaker.cfg
+    if cfg.vocab_size < _LARGE_VOCAB:
+        return speaker.apply_fn, None
+
+    def hidden_fn(params: Any, tokens: jax.Array) -> jax.Array:
+        return lm.forward(params, cfg, tokens).hidden
+
+    def weights(params: Any) -> dict:
+        leaves = _HEAD_LEAVES if cfg.tie_embeddings else _HEAD_LEAVES[:1]
+        return {name: params[name] for name in leaves if name in params}
+
+    return hidden_fn, ChunkedHead(weights, functools.partial(_head_logits, cfg))
+
+
+def _head_logits(cfg: lm.LMConfig, weights: dict, hidden: jax.Array) -> jax.Array:
+    return head_logits(weights, cfg, hidden)
+
+
 def _train(
     config, run: Run, speaker: Speaker, params: Any, forget: LMBatch, retain: LMBatch, idk
 ) -> Any:
@@ -173,13 +197,15 @@ def _train(
     batch_size = min(config.batch_size, count) // devices * devices
     if not batch_size:
         raise ValueError(
-            f"batch_size {config.batch_size} and {count} forget rows are too few for {devices} "
-            "devices"
+            f"a step needs a forget row for each of the {devices} devices, but batch_size is "
+            f"{config.batch_size} and there are {count} forget rows; give longer texts or more "
+            "questions, a smaller max_len, or fewer devices"
         )
     per_epoch = -(-count // batch_size)
     steps = per_epoch * config.epochs
     form = "pmap" if devices > 1 else "jit"
-    loss_fn = data_parallel_loss(speaker.apply_fn, cfg, mapped=form == "pmap")
+    model, head = _scoring(speaker)
+    loss_fn = data_parallel_loss(model, cfg, mapped=form == "pmap", head=head)
     schedule = warmup_linear(config.lr, per_epoch, config.epochs)
     optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
     order = np.asarray(epoch_order(study_key(config, 30), count, steps, batch_size))
@@ -187,7 +213,7 @@ def _train(
     reference = run.once(
         "checkpoint_reference",
         lambda: {
-            name: reference_logprobs(speaker.apply_fn, params, rows, batch_size=batch_size)
+            name: reference_logprobs(model, params, rows, batch_size=batch_size, head=head)
             for name, rows in (("forget", forget), ("idk", idk))
             if cfg.needs_reference and rows is not None
         },

@@ -57,7 +57,10 @@ def _claim(config, judged, paths: dict) -> Claim:
         ]
         best[name] = max(reached, default=None)
     shown = {
-        name: "never forgot" if mu is None else f"{mu:.3f} ({mu / before:.2f} of the original's)"
+        name: "never forgot"
+        if mu is None
+        # A model that knows nothing yet has no utility to compare with.
+        else f"{mu:.3f}" + (f" ({mu / before:.2f} of the original's)" if before else "")
         for name, mu in best.items()
     }
     met = best["NPO+RT"] is not None and best["NPO+RT"] >= 0.85 * before
