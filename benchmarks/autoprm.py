@@ -60,7 +60,8 @@ def main() -> None:
         harness.measure(ours)  # compiles
     with tempfile.TemporaryDirectory() as folder:
         times = turns(model, words, ours, arguments.rounds, folder)
-    row = compare(times, f"{arguments.threads} thread(s) each, {lm.count_params(params)} parameters")
+    note = f"{arguments.threads} thread(s) each, {lm.count_params(params)} parameters"
+    row = compare(times, note)
     claim = Claim(
         "P-speed",
         "A GRPO step is at least twice as fast as TRL's",
