@@ -125,7 +125,7 @@ def _one_seed(config, run: Run, base, seed: int, test, planned, taken) -> dict:
         ):
             run.log(step, **{f"{name}/final_{seed}": final, f"{name}/reward_{seed}": reward})
     solver, stage = found["autoprm"]["params"], stages["cgd"]
-    key = jax.random.fold_in(jax.random.key(config.seed), 5000 + seed)
+    key = arms.sampling_key(config, 2, seed)
     found["plans"] = run.once(
         f"seed{seed}_plans", lambda: measures.decompositions(config, stage.params, planned)
     )

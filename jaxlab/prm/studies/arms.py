@@ -102,9 +102,9 @@ def judge(
     """
     cfg, rng = config.network(), np.random.default_rng((config.seed, 3, seed))
     count = max(2, round(share * config.verifier_problems))
-    problems = draw_problems(rng, TOY, count, set(taken))
-    plans = plans_at(problems, config.epsilon)
-    key = jax.random.fold_in(jax.random.key(config.seed), 1000 + seed)
+    taken = set(taken)
+    plans = plans_at(draw_problems(rng, TOY, count, taken), config.epsilon)
+    key = sampling_key(config, 0, seed)
     drawn = rollouts.sample(
         key,
         stage.params,
@@ -126,7 +126,7 @@ def judge(
         lr=config.verifier_lr,
         seed=seed,
     )
-    fresh = draw_problems(rng, TOY, max(8, config.plan_problems // 2), set(taken))
+    fresh = draw_problems(rng, TOY, config.plan_problems, taken)
     return verifier, judge_quality(config, stage, verifier, plans_at(fresh, config.epsilon), key)
 
 
@@ -245,6 +245,11 @@ def by_final_answer(config: AutoPRMConfig) -> Accept:
     return accept
 
 
+def sampling_key(config: AutoPRMConfig, *path: int) -> jax.Array:
+    """A key for each use, seed and round."""
+    return functools.reduce(jax.random.fold_in, path, jax.random.key(config.seed))
+
+
 def nothing(key, params, stage, plans) -> Accepted:
     """Supervised fine-tuning continued: no samples."""
     return _accepted([], 0, np.zeros(0), 0)
@@ -258,7 +263,6 @@ def _accepted(documents, drawn, right, steps) -> Accepted:
             "drawn_tokens": float(drawn),
             "accepted_tokens": float(sum(d.loss_mask.sum() for d in fitting)),
             "accepted_texts": float(len(fitting)),
-            "unique_share": len({d.ids.tobytes() for d in fitting}) / max(len(fitting), 1),
             "accepted_steps": float(steps),
             "step_precision": float(np.mean(right)) if len(right) else float("nan"),
         },
@@ -302,7 +306,7 @@ def iterate(
         if number == config.rounds:
             break
         plans = plans_at(draw_problems(rng, TOY, config.round_problems, set(taken)), config.epsilon)
-        key = jax.random.fold_in(jax.random.key(config.seed), 100 * seed + number)
+        key = sampling_key(config, 1, seed, number)
         taken_in = accept(key, params, stage, plans)
         for name, value in taken_in.counts.items():
             curves.setdefault(name, []).append(value)

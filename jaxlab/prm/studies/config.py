@@ -16,7 +16,7 @@ TOY = ToyConfig(min_ops=2, max_ops=5, max_value=12, max_operand=6)
 
 @dataclasses.dataclass(frozen=True)
 class AutoPRMConfig:
-    """Settings of the experiment on generated problems, and a checkpoint for the paper's own."""
+    """Settings of the experiment on generated problems."""
 
     seed: int = option(0, "seed of problems, networks and samples")
     num_seeds: int = option(3, "runs of everything that follows the shared base")
@@ -27,12 +27,12 @@ class AutoPRMConfig:
     base_problems: int = option(8000, "problems of each of the base's two runs")
     base_steps: int = option(500, "optimizer steps of each of the base's two runs")
     base_lr: float = option(5e-3, "their peak learning rate")
-    sft_problems: int = option(300, "problems with gold solutions")
-    sft_steps: int = option(140, "steps of supervised fine-tuning")
+    sft_problems: int = option(500, "problems with gold solutions")
+    sft_steps: int = option(240, "steps of supervised fine-tuning")
     sft_lr: float = option(4e-3, "its peak learning rate")
-    verifier_problems: int = option(768, "problems whose sub-answers label the verifier's data")
+    verifier_problems: int = option(1500, "problems whose sub-answers label the verifier's data")
     verifier_candidates: int = option(4, "candidates for each of their subquestions")
-    verifier_steps: int = option(480, "steps of the verifier")
+    verifier_steps: int = option(600, "steps of the verifier")
     verifier_lr: float = option(3e-3, "its peak learning rate")
     rounds: int = option(3, "rounds of expert iteration")
     round_problems: int = option(256, "problems of a round")
@@ -43,7 +43,6 @@ class AutoPRMConfig:
     sweep: tuple[float, ...] = option(EPSILONS, "granularities whose accuracies are compared")
     test_problems: int = option(512, "held-out problems for accuracies")
     plan_problems: int = option(256, "held-out problems for decompositions, at each granularity")
-    lm_path: str = option("", "Hugging Face folder of a causal language model, for GSM8K")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -67,10 +66,9 @@ class AutoPRMConfig:
     def full_size(self) -> bool:
         """Whether the criteria, which are stated for the small preset, apply."""
         small = PRESETS["small"]
-        names = ("num_seeds", "base_steps", "sft_steps", "rounds", "round_problems", "k")
-        names = (*names, "test_problems", "plan_problems")
+        sizes = (f.name for f in dataclasses.fields(self) if f.type in ("int", int))
         return self.sweep == EPSILONS and all(
-            getattr(self, name) >= getattr(small, name) for name in names
+            getattr(self, name) >= getattr(small, name) for name in sizes if name != "seed"
         )
 
     def network(self) -> lm.LMConfig:
