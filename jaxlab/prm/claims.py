@@ -52,9 +52,9 @@ def _decomposition(seeds, verdict) -> Claim:
         verdict(
             rank.mean >= 0.9 and error.mean <= 0.1 and ends.mean >= 0.95 and quarter.mean >= 0.75
         ),
-        detail="Criterion: Spearman >= 0.9, MAE <= 0.1, 95% end with the asked person, 75% all right at 0.25. "
-        "asked against realised share of steps; ending right is easy, for plans are "
-        f"written back to front; all persons right at 0, 0.25, ... 1: "
+        detail="Criterion: Spearman >= 0.9, mean error <= 0.1, 95% end with the asked person, 75% "
+        "all right at 0.25. Asked against realised share of steps; ending right is easy, for plans "
+        "are written back to front; all persons right at 0, 0.25, ... 1: "
         f"{', '.join(f'{x:.2f}' for x in everyone)}; final accuracy with the network's own plan "
         f"{own}, with the gold one {gold}; {_TOY}",
     )
@@ -84,7 +84,7 @@ def _iteration(look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
                 and auto.mean() >= last["sft_continued"].mean()
             ),
             detail="Criterion: final + 0.06, step accuracy rises, at least fine-tuning continued. "
-            f"verifier: {judged}; look-up tokens of the base {look_up:.3f}; candidates "
+            f"Verifier: {judged}; look-up tokens of the base {look_up:.3f}; candidates "
             f"accepted by the exact sub-answer (seed 0) {oracle:.3f}; {_TOY}",
         ),
         Claim(
@@ -93,10 +93,11 @@ def _iteration(look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
             "59.3 against 56.1 (PRM-RL)",
             str(gain),
             verdict(gain.mean >= 0.015),
-            detail="Criterion: AutoPRM - ORM >= 0.015. "
-            f"ORM {spread(last['orm'])}; ORM - fine-tuning continued {continued}; "
-            f"{_counts('AutoPRM', curves['autoprm'])}; {_counts('ORM', curves['orm'])}. {config.k} traces a problem against {config.k} candidates "
-            f"a subquestion. The supervision is unequal: the verifier was trained on sub-answers; {_TOY}",
+            detail=f"Criterion: AutoPRM - ORM >= 0.015. ORM {spread(last['orm'])}; ORM - tuning "
+            f"continued {continued}; {_counts('AutoPRM', curves['autoprm'])}; "
+            f"{_counts('ORM', curves['orm'])}. As many whole traces a problem as candidates a "
+            "subquestion; the supervision is unequal, for the verifier was trained on sub-answers; "
+            f"{_TOY}",
         ),
         Claim(
             "A3'",
@@ -140,7 +141,7 @@ def _context(curves, last, verdict) -> list[Claim]:
             str(difference),
             verdict(difference.mean >= 0.08),
             detail="Criterion: CGD - no CGD >= 0.08. "
-            f"without {spread(last['autoprm_no_cgd'])}; partly a reading aid, since the "
+            f"Without {spread(last['autoprm_no_cgd'])}; partly a reading aid, since the "
             f"next subquestion names the referent; {_TOY}",
         ),
         Claim(
@@ -173,7 +174,7 @@ def _granularity(config, seeds, verdict) -> Claim:
         f"greedy {show(greedy)}; 12 samples {show(budget)}",
         verdict(interior and apart >= 0.1),
         detail="Criterion: interior maximum with 12 samples a problem; 0 is 0.1 below the best. "
-        f"granularity {', '.join(f'{x:g}' for x in config.sweep)}, greedy and reranked, "
+        f"Granularity {', '.join(f'{x:g}' for x in config.sweep)}, greedy and reranked, "
         f"after iteration at {config.epsilon:g}; {_TOY}",
     )
 
@@ -208,7 +209,7 @@ def _spending(config, seeds, verdict) -> list[Claim]:
             "with MetaMath's problems 70.8",
             "; ".join(f"{name.replace('_', ' ')} {spread(mean[name])}" for name in names),
             verdict(votes_gain > 0.02 and best_gain > 0.04),
-            detail="Criterion: majority > sample + 0.02, best of 8 by the verifier > majority + 0.04. "
+            detail="Criterion: majority > sample + 0.02, best of 8 (prod) > majority + 0.04. "
             f"{config.k} samples a problem at temperature 1; {unparsed:.1%} of them without "
             f"an answer, counted wrong; {_TOY}",
         ),
@@ -224,7 +225,7 @@ def _provenance(seeds) -> Claim:
         "the same" if same else "other texts",
         holds(same),
         detail="Criterion: a round accepts the same texts when gold steps and answers are wrong. "
-        "the verifier's own training reads the sub-answers of its problems",
+        "The verifier's own training reads the sub-answers of its problems",
     )
 
 

@@ -31,6 +31,7 @@ def autotune(
     batch_sizes: tuple[int, ...],
     samplers: tuple[int, ...],
     seconds: float = 0.5,
+    import_module: str | None = None,
 ) -> tuple[HostConfig, dict[str, Any]]:
     """`host` with the batch size, samplers and updates per call that suit this machine.
 
@@ -42,6 +43,7 @@ def autotune(
       host: everything else about the run.
       batch_sizes, samplers: candidates, ascending.
       seconds: of each measurement.
+      import_module: imported by the samplers first, to register environments.
 
     Returns:
       The fitted settings, and what was measured: `batch_size`, `updates_per_call` and `samplers`,
@@ -58,7 +60,7 @@ def autotune(
             break
         updates *= 2
     host = dataclasses.replace(host, batch_size=sizes.best, updates_per_call=updates)
-    with _running(config, host, max(samplers)) as measure:
+    with _running(config, host, max(samplers), import_module) as measure:
         pools = tune_samplers(lambda n: measure(n, seconds), samplers)
     fitted = dataclasses.replace(host, n_samplers=pools.best)
     log = {
@@ -70,7 +72,7 @@ def autotune(
 
 
 @contextlib.contextmanager
-def _running(config, host: HostConfig, most: int):
+def _running(config, host: HostConfig, most: int, import_module: str | None):
     """A live system; gives a function (samplers, seconds) -> (sample_hz, update_hz)."""
     state = make_learner(config).init(jax.random.key(0))
     shard = max(host.capacity // most, host.envs_per_sampler)
@@ -87,6 +89,7 @@ def _running(config, host: HostConfig, most: int):
                 n_samplers=1,
                 envs_per_sampler=host.envs_per_sampler,
                 max_sample_hz=host.max_sample_hz,
+                import_module=import_module,
             )
         )
         pool.start()

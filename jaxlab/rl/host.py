@@ -5,6 +5,7 @@ the curves, each in a process of its own, and none waits for another.
 """
 
 import contextlib
+import importlib
 import signal
 import tempfile
 import threading
@@ -77,7 +78,8 @@ def train_host(
       config: the algorithm and its sizes.
       host: processes, sizes and ends.
       workdir: where checkpoints and `metrics.jsonl` (a line per evaluation) are kept.
-      import_module: imported by the processes first, to register environments with gymnasium.
+      import_module: imported first, here and by the processes, to register environments with
+        gymnasium.
       observe: told, beside processes, what was busy from when to when (see `Observer`).
       on_eval: handed what a line of `metrics.jsonl` holds, after each evaluation.
       prefill: rows that the ring holds at the start, as `read_transitions` gives them; a
@@ -88,6 +90,8 @@ def train_host(
       FloatingPointError: a loss that is not finite, with the update; the last checkpoint stays.
       RuntimeError: a sampler that keeps dying, with its error.
     """
+    if import_module:
+        importlib.import_module(import_module)
     _check_sizes(config, host)
     workdir = None if workdir is None else Path(workdir)
     state = fresh_state(key, config, host)

@@ -8,7 +8,7 @@ import pytest
 from jaxlab import rl
 from jaxlab.rl import experiment
 from jaxlab.rl.studies import own_on_device
-from jaxlab.runs import Run, read_claims
+from jaxlab.runs import Run, latest_step, read_claims
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -140,6 +140,50 @@ def test_training_on_the_device_resumes_exactly(tmp_path, monkeypatch, algo):
     one, other = leaves
     for name in one.files:
         np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_an_interrupt_on_the_device_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
+    config = dataclasses.replace(ON_DEVICE, checkpoint_every_s=1e9)
+    with Run(tmp_path / "whole", config) as run:
+        whole = experiment.run(config, run)
+    evaluate, calls = own_on_device.evaluate_policy, []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    monkeypatch.setattr(own_on_device, "evaluate_policy", interrupt)
+    with Run(tmp_path / "cut", config) as run, pytest.raises(KeyboardInterrupt):
+        experiment.run(config, run)
+    monkeypatch.setattr(own_on_device, "evaluate_policy", evaluate)
+    assert latest_step(tmp_path / "cut" / "checkpoints" / "on_device") is not None
+    with Run(tmp_path / "cut", config) as run:
+        assert experiment.run(config, run)[0].measured == whole[0].measured
+
+
+def test_environments_of_a_module_of_the_user(tmp_path, monkeypatch):
+    (tmp_path / "my_envs.py").write_text(
+        "import gymnasium\n"
+        "if 'Mine-v0' not in gymnasium.registry:\n"
+        "    gymnasium.register(\n"
+        "        'Mine-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv',\n"
+        "        max_episode_steps=50,\n"
+        "    )\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = dataclasses.replace(
+        ON_DEVICE,
+        mode="sync",
+        env_id="gym:Mine-v0",
+        import_module="my_envs",
+        max_updates=4,
+        max_seconds=60.0,
+    )
+    with Run(tmp_path / "run", config) as run:
+        (claim,) = experiment.run(config, run)
+    assert "4 updates" in claim.measured
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Training on an environment of the user's choice: no claim, a policy to take away."""
 
 import dataclasses
+import importlib
 
 import jax
 import numpy as np
@@ -60,6 +61,8 @@ def _on_device(config, run: Run) -> tuple[str, str]:
 
 
 def _on_host(config, run: Run) -> tuple[str, str]:
+    if config.import_module:
+        importlib.import_module(config.import_module)
     env = make_vec_env(config.env_id, 1)
     algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
     env.close()
@@ -146,7 +149,11 @@ def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
 
     def tune():
         fitted, log = autotune(
-            algorithm, host, batch_sizes=config.batch_sizes, samplers=config.sampler_counts
+            algorithm,
+            host,
+            batch_sizes=config.batch_sizes,
+            samplers=config.sampler_counts,
+            import_module=config.import_module or None,
         )
         run.write_json("autotune.json", log)
         names = ("batch_size", "updates_per_call", "n_samplers")

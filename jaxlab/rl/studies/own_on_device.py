@@ -38,7 +38,7 @@ def train_on_device(config, env, algorithm: SACConfig | PPOConfig, run: runs.Run
 
     Evaluations lie `eval_every_iters` iterations apart, not seconds, the ends are looked for there,
     and a checkpoint holds everything: a run that is killed and started again ends with the same
-    numbers, unless it is the clock that ends it.
+    numbers, unless it is the clock that ends it. An interrupt saves a checkpoint.
 
     Raises:
       FloatingPointError: a metric that is not finite; the last checkpoint stays.
@@ -50,19 +50,25 @@ def train_on_device(config, env, algorithm: SACConfig | PPOConfig, run: runs.Run
     eval_key = jax.random.fold_in(jax.random.key(config.seed), 1)
     start = saved = time.monotonic()
     metrics = {}
-    while True:
-        actor, updates = state.learner.actor, int(state.learner.step)
-        mean = float(evaluate_policy(eval_key, env, actor, algorithm, config.eval_episodes).mean())
-        run.log(updates, env_steps=int(state.env_steps), mean_return=mean, **metrics)
-        reason = _reason_to_stop(config, updates, mean, time.monotonic() - start)
-        if reason or time.monotonic() - saved >= config.checkpoint_every_s:
-            saved = time.monotonic()
-            save_checkpoint(folder, state)
-        if reason:
-            break
-        state, metrics = advance(state)
-        metrics = {name: float(values[-1]) for name, values in metrics.items()}
-        _check_finite(metrics, updates)
+    try:
+        while True:
+            actor, updates = state.learner.actor, int(state.learner.step)
+            mean = float(
+                evaluate_policy(eval_key, env, actor, algorithm, config.eval_episodes).mean()
+            )
+            run.log(updates, env_steps=int(state.env_steps), mean_return=mean, **metrics)
+            reason = _reason_to_stop(config, updates, mean, time.monotonic() - start)
+            if reason or time.monotonic() - saved >= config.checkpoint_every_s:
+                saved = time.monotonic()
+                save_checkpoint(folder, state)
+            if reason:
+                break
+            state, metrics = advance(state)
+            metrics = {name: float(values[-1]) for name, values in metrics.items()}
+            _check_finite(metrics, updates)
+    except KeyboardInterrupt:
+        save_checkpoint(folder, state)
+        raise
     seconds = time.monotonic() - start
     return DeviceResult(state.learner, int(state.env_steps), updates, mean, seconds, reason)
 
