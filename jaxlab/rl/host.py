@@ -71,7 +71,7 @@ def train_host(
     """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
 
     No child process and no segment of shared memory is left behind, whatever ends it; an interrupt
-    saves a checkpoint first.
+    saves a checkpoint first, except in mode "sync", which keeps the last one.
 
     Args:
       key: of parameters, noise, draws, environments and exploration.

@@ -5,6 +5,7 @@ seeded anew from the steps taken, so that a run that goes on from a segment's st
 same numbers as one that was never interrupted.
 """
 
+import importlib
 import time
 from collections.abc import Callable
 
@@ -45,10 +46,11 @@ def train_sync(
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when; arguments and results as `train_async`.
 
-    Nothing is busy beside anything else, so nothing is observed; there are no processes to import
-    anything. An interrupt saves the state before the segment that it broke, with the ring as it is.
+    Nothing is busy beside anything else, so nothing is observed.
     """
-    del import_module, observe
+    del observe
+    if import_module:
+        importlib.import_module(import_module)
     saved = time.monotonic()
     with SharedReplay.create(ring_spec(config, host)) as ring:
         if state.ring is not None:
@@ -58,11 +60,7 @@ def train_sync(
             return state._replace(ring=ring.state_dict() if host.checkpoint_replay else None)
 
         while not (reason := reason_to_stop(host, log, state.updates)):
-            try:
-                state = _run_segment(state, ring, config, host, log)
-            except KeyboardInterrupt:
-                keep(with_ring(state))
-                raise
+            state = _run_segment(state, ring, config, host, log)
             if time.monotonic() - saved >= host.checkpoint_every_s:
                 saved = time.monotonic()
                 keep(with_ring(state))

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from jaxlab import rl
-from jaxlab.rl import sync_training
 from tests.rl import recorded_segments
 
 CONFIG = rl.SACConfig(3, 1, (8, 8))
@@ -156,25 +155,6 @@ def test_a_run_is_fitted_to_the_machine(segments):
     assert fitted.env_id == host.env_id
     assert all_gone(segments)
     assert children() == []
-
-
-def test_an_interrupt_in_sync_mode_saves_a_checkpoint(tmp_path, monkeypatch):
-    host = rl.HostConfig(mode="sync", max_updates=400, **SMALL)
-    learn, calls = sync_training.learn_from_rows, []
-
-    def interrupt(*args):
-        calls.append(args)
-        if len(calls) == 60:
-            raise KeyboardInterrupt
-        return learn(*args)
-
-    monkeypatch.setattr(sync_training, "learn_from_rows", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
-    monkeypatch.setattr(sync_training, "learn_from_rows", learn)
-    assert (tmp_path / "checkpoint").is_dir()
-    result = rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
-    assert (result.updates, int(result.learner.step)) == (400, 400)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
