@@ -87,10 +87,13 @@ def fit_verifier(
     lr: float,
     seed: int,
 ) -> Verifier:
-    """A verifier from a solver's parameters: 65% of a batch sampled steps, 35% gold ones."""
-    pools = [
-        (pack_judged(samples, ROW_TOKENS, MAX_ROW_STEPS), 0.65),
-        (pack_judged(gold, ROW_TOKENS, MAX_ROW_STEPS), 0.35),
-    ]
+    """A verifier from a solver's parameters: 65% of a batch sampled steps, 35% gold ones.
+
+    Gold ones alone where no sampled step was complete.
+    """
+    known = pack_judged(gold, ROW_TOKENS, MAX_ROW_STEPS)
+    pools = [(known, 1.0)]
+    if samples:
+        pools = [(pack_judged(samples, ROW_TOKENS, MAX_ROW_STEPS), 0.65), (known, 0.35)]
     start = init_verifier(params, cfg.vocab_size)
     return fit(cfg, start, pools, rows=rows, steps=steps, lr=lr, seed=seed, loss="steps")
