@@ -107,9 +107,10 @@ def throughput_claim(rows) -> Claim:
         "An order of magnitude more throughput than mainstream frameworks",
         "10x",
         f"{small:.1f}x with networks of 64, {large:.1f}x with 256",
-        holds(small >= 8 and large >= 1.8),
+        "not run" if small >= 8 and large >= 1.8 else "fail",
         detail="Updates per processor second against stable-baselines3, batch 256. At 256 both "
-        "are bound by arithmetic. Criterion: >= 8x and >= 1.8x.",
+        "are bound by arithmetic. Criterion: >= 8x and >= 1.8x; 3x SBX at 64 is asked as well and "
+        "not measured, so the row cannot pass yet.",
     )
 
 
