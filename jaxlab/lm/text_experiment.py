@@ -38,7 +38,7 @@ from jaxlab.lm.text_recipe import (
     what_is_trained,
 )
 from jaxlab.lm.training import init_train_state, latest_step, restore_state, save_state, train
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, check_finite, holds
 
 if TYPE_CHECKING:
     from jaxlab.lm.experiment import Config
@@ -71,6 +71,7 @@ def train_on_text(config: "Config", run: Run) -> list[Claim]:
 
     def on_eval(state, means):
         step = int(state.step)
+        check_finite(step, {name: means[name] for name in ("loss", "grad_norm")}, checkpoints)
         rate = clock.steps_per_second(step)
         run.log(
             step,

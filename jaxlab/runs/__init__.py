@@ -19,6 +19,7 @@ from jaxlab.runs.claims import (
     read_claims,
     write_claims,
 )
+from jaxlab.runs.divergence import check_finite
 from jaxlab.runs.environment import describe_environment, enable_compilation_cache
 from jaxlab.runs.launch import launch
 from jaxlab.runs.metrics import read_metrics
@@ -36,6 +37,7 @@ __all__ = [
     "Spread",
     "WorkdirError",
     "check_choices",
+    "check_finite",
     "config_from_flags",
     "count_verdicts",
     "define_flags",

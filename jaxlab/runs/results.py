@@ -2,6 +2,8 @@
 
 import io
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,18 +30,29 @@ def once(
       The same dict with NumPy arrays as leaves, identical whether computed or read.
 
     Raises:
-      ValueError: a leaf that is no array, number, string or boolean, or a key with a slash.
+      ValueError: a leaf that is no array, number, string or boolean, a key with a slash, or a
+        stored file that is damaged.
     """
     path = Path(path)
     if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            return _nest({name: stored[name] for name in stored.files})
+        return _nest(_read(path))
     flat = _flatten(jax.device_get(compute()))
     if store:
         with io.BytesIO() as buffer:
             np.savez_compressed(buffer, **flat)
             atomic.write_bytes(path, buffer.getvalue())
     return _nest(flat)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # From memory: numpy leaves a file open that turns out damaged.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}. Remove it, and the phase is computed again"
+        ) from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from jaxlab.runs import (
     Claim,
     Run,
     check_choices,
+    check_finite,
     latest_step,
     option,
     progress,
@@ -169,6 +170,7 @@ def _fit(config: Config, run: Run, images, cameras, state, settings: FitConfig):
     for end in progress([end for end in ends if end > done], "fit"):
         state, part = run_fit(key, images, cameras, state, settings, num_steps=end - done)
         losses[done:end] = part
+        check_finite(end, {"loss": np.mean(part)}, folder)
         run.log(end, loss=float(np.mean(part)), gaussians=int(state.alive.sum()))
         save_checkpoint(folder, (state, losses), step=end, keep=1)
         done = end

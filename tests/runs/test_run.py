@@ -136,6 +136,18 @@ def test_a_phase_is_computed_once(tmp_path):
         assert not (tmp_path / "results" / "bad.npz").exists()
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no npz"]
+)
+def test_a_damaged_phase_is_named(tmp_path, damage):
+    with Run(tmp_path, Config()) as run:
+        run.once("phase", lambda: {"a": np.arange(100.0)})
+        file = tmp_path / "results" / "phase.npz"
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.raises(ValueError, match=r"phase\.npz cannot be read.*Remove it"):
+            run.once("phase", lambda: {"a": 1})
+
+
 def test_figures_are_png_files_in_the_house_style(tmp_path):
     @styled
     def draw():

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxlab.runs import Run, latest_step, restore_checkpoint, save_checkpoint
+from jaxlab.runs import Run, check_finite, latest_step, restore_checkpoint, save_checkpoint
 from jaxlab.splat.features import ordered_letters
 from jaxlab.splat.recipes import published_config
 from jaxlab.splat.training import ClsConfig, evaluate, init_progress, train_classifier
@@ -77,6 +77,13 @@ def _train(run, name, key, train, test, config, hidden, checkpoint_every) -> dic
     saved = None
     if latest_step(folder) is not None:
         saved = restore_checkpoint(folder, init_progress(key, train.cloud, config, num_classes))
+
+    def on_chunk(progress) -> None:
+        step = int(progress.state.step)
+        check_finite(step, {"loss": progress.losses[step - 1]}, folder)
+        if checkpoint_every:
+            save_checkpoint(folder, progress, step=step, keep=1)
+
     result = train_classifier(
         key,
         train,
@@ -86,11 +93,7 @@ def _train(run, name, key, train, test, config, hidden, checkpoint_every) -> dic
         devices=_accelerators(min(config.batch_size, len(train.labels))),
         chunk_steps=checkpoint_every or None,
         progress=saved,
-        on_chunk=lambda progress: (
-            save_checkpoint(folder, progress, step=int(progress.state.step), keep=1)
-            if checkpoint_every
-            else None
-        ),
+        on_chunk=on_chunk,
     )
     logits, embedding = evaluate(
         result.variables,

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from jaxlab import lm
-from jaxlab.runs import Claim, Run, holds, latest_step, restore_checkpoint, save_checkpoint
+from jaxlab.runs import (
+    Claim,
+    Run,
+    check_finite,
+    holds,
+    latest_step,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from jaxlab.twohop import figures
 from jaxlab.twohop.language import (
     TEXT_ROLES,
@@ -130,6 +138,7 @@ def _tuned(config, run: Run, params, cfg, tokenizer, training: list) -> lm.Lora:
 
     def on_step(state, metrics) -> None:
         step = int(state.step)
+        check_finite(step, {"loss": metrics["loss"]}, folder)
         run.log(step, **{"adapter/loss": metrics["loss"]})
         if step % config.checkpoint_every == 0 or step == steps:
             save_checkpoint(folder, state, step=step, keep=1)

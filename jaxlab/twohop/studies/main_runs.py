@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.runs import Run, latest_step, restore_checkpoint, save_checkpoint
+from jaxlab.runs import Run, check_finite, latest_step, restore_checkpoint, save_checkpoint
 from jaxlab.twohop.dissection import Dissection, dissect
 from jaxlab.twohop.model import ModelConfig, Params
 from jaxlab.twohop.seeds import seeds_progress_like, train_seeds
@@ -152,6 +152,7 @@ def _resume(config, run: Run, name: str, fit, like):
         history = progress.history
         step = int(np.max(history["step"][-1]))
         last_row = {name: np.mean(values[-1]) for name, values in history.items()}
+        check_finite(step, {"loss": last_row["loss"]}, folder)
         logged = ("loss", "eval_loss", "accuracy", "target_end", "other_end", "child_to_parent")
         # With one chain there is no other end.
         run.log(step, **{f"{name}/{x}": last_row[x] for x in logged if np.isfinite(last_row[x])})
