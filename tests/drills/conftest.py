@@ -1,0 +1,62 @@
+"""Drills start the scripts as a user does, break something, and look at what is left.
+
+`pytest tests/drills --drill-table=docs/results/drills.md` writes the outcomes as a table.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_OUTCOMES: list[tuple[str, str, float]] = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--drill-table", help="Markdown file that gets a row for every drill.")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(item.fspath).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" and "drills/" in report.nodeid:
+        name = report.nodeid.split("::")[-1].removeprefix("test_").replace("_", " ")
+        _OUTCOMES.append((name, report.outcome, report.duration))
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("drill_table", default=None)
+    if path and _OUTCOMES:
+        rows = [f"| {name} | {outcome} | {seconds:.0f} s |" for name, outcome, seconds in _OUTCOMES]
+        head = ["# Drills", "", "| drill | outcome | wall |", "|---|---|---|"]
+        Path(path).write_text("\n".join([*head, *rows]) + "\n", "utf-8")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(system, *flags, **options of Popen) -> a running script, in a directory of its own."""
+    running = []
+
+    def run(system, *flags, **options):
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts" / f"{system}.py"), *flags],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+            **options,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,32 @@
+"""What two runs of one config must have in common, whatever happened on the way."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+_CLOCK = re.compile(r"second|time|rate|wall|_ms|hz|throughput|speed|memory", re.IGNORECASE)
+
+
+def stored(workdir: Path) -> dict[str, np.ndarray]:
+    """Every array of the finished phases, without those that a clock measured."""
+    found = {}
+    for file in sorted((workdir / "results").glob("*.npz")):
+        with np.load(file) as arrays:
+            for name in arrays.files:
+                if not _CLOCK.search(f"{file.stem}/{name}"):
+                    found[f"{file.stem}/{name}"] = arrays[name]
+    return found
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Both hold the same phases, equal to the bit."""
+    expected, found = stored(one), stored(other)
+    assert expected, f"{one} holds no finished phase"
+    assert expected.keys() == found.keys()
+    differ = [
+        name
+        for name, array in expected.items()
+        if not np.array_equal(array, found[name], equal_nan=array.dtype.kind in "fc")
+    ]
+    assert not differ
