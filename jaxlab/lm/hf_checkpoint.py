@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxlab.lm.config import LMConfig
@@ -41,8 +41,9 @@ def load_hf(path: str | os.PathLike, *, dtype=None, shardings=None) -> tuple[LMC
     one, take the place of those in config.json, as they do when transformers generates.
 
     Raises FileNotFoundError with the path of a missing file, KeyError with the name of a missing
-    tensor, ValueError with both shapes for a tensor of another shape, and ValueError for a model
-    that is not covered. Warns of tensors that the model has no place for.
+    tensor, ValueError with both shapes for a tensor of another shape, ValueError with the path of a
+    truncated or foreign file, and ValueError for a model that is not covered. Warns of tensors
+    that the model has no place for.
     """
     folder = Path(path)
     cfg = _read_config(folder)
@@ -81,7 +82,11 @@ def save_hf(
         files = [f"model-{i + 1:05d}-of-{len(plan):05d}.safetensors" for i in range(len(plan))]
     for file, shard in zip(files, plan, strict=True):
         tensors = {name: _build_tensor(parts, params) for name, parts in shard.items()}
-        save_file(tensors, folder / f"{file}.tmp", metadata={"format": "pt"})
+        draft = folder / f"{file}.tmp"
+        try:
+            save_file(tensors, draft, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(f"{draft} cannot be written: {error}") from error
     for stale in [*folder.glob("model*.safetensors"), *folder.glob(_INDEX)]:
         stale.unlink()
     for file in files:
@@ -108,6 +113,13 @@ def _read_config(folder: Path) -> LMConfig:
     return cfg
 
 
+def _open(file: Path) -> safe_open:
+    try:
+        return safe_open(file, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(f"{file} cannot be read: {error}; it is truncated or foreign") from error
+
+
 class _Tensors(contextlib.ExitStack):
     """The tensors of a folder by name, read in slices; files stay open until the exit."""
 
@@ -126,7 +138,7 @@ class _Tensors(contextlib.ExitStack):
             file = folder / shard
             if not file.is_file():
                 raise FileNotFoundError(f"the index names a shard that is missing: {file}")
-            handle = self.enter_context(safe_open(file, framework="numpy"))
+            handle = self.enter_context(_open(file))
             self._files |= dict.fromkeys(handle.keys(), handle)
 
     def __contains__(self, name: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from jaxlab.lm.config import LMConfig
@@ -29,7 +30,8 @@ def load_lora(path: str | os.PathLike, cfg: LMConfig) -> Lora:
 
     A fused target (c_attn, query_key_value, qkv_proj, gate_up_proj) becomes one adapter per
     weight that it holds. Raises FileNotFoundError for a missing file, ValueError for a kind of
-    adapter that is not plain LoRA, and KeyError when it adapts nothing of this model.
+    adapter that is not plain LoRA or a truncated file, and KeyError when it adapts nothing of this
+    model.
     """
     folder = Path(path)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -37,7 +39,11 @@ def load_lora(path: str | os.PathLike, cfg: LMConfig) -> Lora:
             raise FileNotFoundError(f"no {name} at {folder / name}")
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     _check_plain(config)
-    tensors = load_file(folder / "adapter_model.safetensors")
+    file = folder / "adapter_model.safetensors"
+    try:
+        tensors = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} cannot be read: {error}; it is truncated or foreign") from error
     rank = int(config["r"])
     layers = {}
     for weight in weight_map(cfg):

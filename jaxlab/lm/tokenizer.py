@@ -129,7 +129,7 @@ class Tokenizer:
         """Writes `tokenizer.json` and `tokenizer_config.json`, a folder transformers loads."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        self._backend.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(self._backend.to_str(pretty=True), encoding="utf-8")
         config = json.dumps(self.config, indent=2, ensure_ascii=False)
         (folder / "tokenizer_config.json").write_text(config, encoding="utf-8")
 
@@ -155,9 +155,8 @@ def load_tokenizer(path: str | PathLike) -> Tokenizer:
     Raises:
         FileNotFoundError: neither form is there (a folder with only a sentencepiece model is
             told how to make a `tokenizer.json`).
+        ValueError: a damaged `tokenizer.json`.
     """
-    import tokenizers
-
     folder = Path(path)
     config = _read_json(folder / "special_tokens_map.json")
     config |= {
@@ -167,7 +166,7 @@ def load_tokenizer(path: str | PathLike) -> Tokenizer:
     if template.is_file():
         config["chat_template"] = template.read_text(encoding="utf-8")
     if (folder / "tokenizer.json").is_file():
-        backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        backend = _read_backend(folder / "tokenizer.json")
         backend.no_padding()
         backend.no_truncation()
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -217,6 +216,15 @@ def train_tokenizer(
     config = {"tokenizer_class": "PreTrainedTokenizerFast"}
     config |= dict(zip(("pad_token", "bos_token", "eos_token"), special_tokens, strict=False))
     return Tokenizer(backend, config)
+
+
+def _read_backend(file: Path) -> Any:
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{file} cannot be read: {error}; it is damaged or foreign") from error
 
 
 def _gpt2_backend(folder: Path) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_RUN_SCRIPT = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 _OUTCOMES: list[tuple[str, str, float]] = []
 
 
@@ -40,18 +41,18 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture
 def start(tmp_path):
-    """start(system, *flags, **options of Popen) -> a running script, in a directory of its own."""
+    """start(system, *flags, before="") -> a running script; `before` is code it executes first."""
     running = []
 
-    def run(system, *flags, **options):
+    def run(system, *flags, before=""):
+        script = str(ROOT / "scripts" / f"{system}.py")
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / f"{system}.py"), *flags],
+            [sys.executable, "-c", f"{before}\n{_RUN_SCRIPT}", script, *flags],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
-            **options,
         )
         running.append(process)
         return process
@@ -59,4 +60,5 @@ def start(tmp_path):
     yield run
     for process in running:
         process.kill()
-        process.communicate()
+        if not process.stdout.closed:
+            process.communicate()

@@ -1,7 +1,6 @@
-"""What goes wrong around a run ends in one line that says what to do, and a run that is readable."""
+"""What goes wrong around a run ends in one line that says what to do."""
 
 import json
-import resource
 import signal
 import time
 
@@ -30,11 +29,8 @@ def fails(process, *parts):
 
 def test_a_full_disk_is_named(start, tmp_path):
     """A limit on the size of files stands in for it: writes fail in the same way."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-
-    process = start("lm", *SHORT, f"--workdir={tmp_path / 'run'}", preexec_fn=limit)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))"
+    process = start("lm", *SHORT, f"--workdir={tmp_path / 'run'}", before=limit)
     fails(process, "lm: error:")
 
 
@@ -75,12 +71,9 @@ def test_a_truncated_model_is_named(start, trained):
 
 def test_an_interrupt_leaves_a_readable_run_that_goes_on(start, tmp_path):
     workdir = tmp_path / "run"
-    process = start(
-        "lm",
-        *TRAIN,
-        f"--workdir={workdir}",
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    # What a shell starts in the background, and so a test in it, ignores the signal.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    process = start("lm", *TRAIN, f"--workdir={workdir}", before=heed)
     while not (workdir / "checkpoints" / "text" / "5").is_dir():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)

@@ -109,6 +109,15 @@ def test_missing_files(tmp_path):
         lm.load_hf(tmp_path)
 
 
+@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
+def test_a_truncated_file_is_named(tmp_path, keep):
+    _saved(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read.*truncated"):
+        lm.load_hf(tmp_path)
+
+
 def test_token_shift_and_wrong_parameters_cannot_be_saved(tmp_path):
     cfg = tiny.config("shifted")
     with pytest.raises(ValueError, match="token_shift"):

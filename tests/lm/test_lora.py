@@ -120,3 +120,6 @@ def test_peft_folders_that_are_not_plain(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_dora": False}))
     with pytest.raises(KeyError, match="embed_tokens"):
         lm.load_lora(tmp_path, cfg)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors cannot be read"):
+        lm.load_lora(tmp_path, cfg)

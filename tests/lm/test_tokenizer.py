@@ -173,6 +173,14 @@ def test_missing_files(tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_a_damaged_file_is_named(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8")[:500], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tokenizer\.json cannot be read"):
+        load_tokenizer(tmp_path)
+
+
 def test_bad_input(tokenizer):
     with pytest.raises(ValueError, match="length=2"):
         tokenizer.encode_batch(["a", "the quick brown fox"], length=2)
