@@ -107,12 +107,14 @@ def _one_seed(config, run: Run, base, seed: int, test, planned, taken) -> dict:
 
     stages, found = {}, {}
     for name, cgd, share in (("cgd", True, 1.0), ("no_cgd", False, 1.0), ("few", True, 0.1)):
+        if seed and name in arms.ONE_SEED:
+            continue
         kept = run.once(f"seed{seed}_{name}", prepare(cgd, share))
         verifier = Verifier(**kept["verifier"])
         stages[name] = arms.Stage(kept["gold"], kept["base"], kept["params"], verifier, cgd)
         found[f"quality_{name}"] = kept["quality"]
     for name, (stage, accept) in arms.ARMS.items():
-        if name == "oracle" and seed:
+        if seed and name in arms.ONE_SEED:
             continue
         found[name] = run.once(
             f"seed{seed}_{name}",

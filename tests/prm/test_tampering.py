@@ -8,7 +8,9 @@ def test_the_easier_reading_wins_where_the_verifier_cannot_tell():
     drift = jax.device_get(reading_drift([1, 1], [0.95, 0.6], [1, 1], [False, True], 5))
     easy = 0.95**5 / (0.95**5 + 0.6**5)
     np.testing.assert_allclose(drift.weights[-1, 0], easy, rtol=1e-5)
-    np.testing.assert_allclose(drift.reward[[0, -1]], [0.775, 0.95 * easy + 0.6 * (1 - easy)], rtol=1e-5)
+    np.testing.assert_allclose(
+        drift.reward[[0, -1]], [0.775, 0.95 * easy + 0.6 * (1 - easy)], rtol=1e-5
+    )
     np.testing.assert_allclose(drift.right[[0, -1]], [0.3, 0.6 * (1 - easy)], rtol=1e-5)
     assert (np.diff(drift.reward) > 0).all()
     assert (np.diff(drift.right) < 0).all()

@@ -334,3 +334,5 @@ ARMS = {
     "prm_few_labels": ("few", by_subquestion),
     "oracle": ("cgd", functools.partial(by_subquestion, choose=sequential.first_right)),
 }
+# Arms that are only reported: the first seed alone, as is the stage that one of them needs.
+ONE_SEED = ("prm_few_labels", "oracle", "few")
