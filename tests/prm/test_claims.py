@@ -28,6 +28,7 @@ def fixed_curves():
         "sft_continued": curve(3, (0.3, 0.45)),
         "autoprm_no_cgd": curve(3, (0.2, 0.4)),
         "prm_few_labels": curve(1, (0.3, 0.45)),
+        "rollout_labels": curve(1, (0.3, 0.35)),
         "oracle": curve(1, (0.3, 0.6)),
     }
 
@@ -47,6 +48,7 @@ def one_seed():
     }
     return {
         "quality_cgd": {"auc": 0.99, "precision": 0.95, "f1": 0.9},
+        "quality_rollout": {"auc": 0.8, "precision": 0.6, "f1": 0.4},
         "plans": {
             "asked": asked,
             "realised": asked,

@@ -84,6 +84,9 @@ def test_presets():
         ({"k": 0}, "k must be >= 1, got 0"),
         ({"batch_rows": 6}, "multiple of 4, got 6"),
         ({"epsilon": 0.8}, "epsilon must be .* got 0.8"),
+        ({"labels": "human"}, "labels must be one of subanswer, rollout, got 'human'"),
+        ({"model": "folder"}, "are for --problems=texts"),
+        ({"problems": "texts", "epsilon": 1.5}, r"epsilon must lie in \[0, 1\], got 1.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, message):
