@@ -27,6 +27,7 @@ TINY = dataclasses.replace(
     round_problems=3,
     k=2,
     rl_steps=2,
+    rl_lr=1e-4,
     plan_problems=2,
     row_tokens=256,
     step_tokens=16,
@@ -188,7 +189,8 @@ def test_candidates_follow_the_chosen_one_and_are_judged_as_texts(model):
     plan = texts.plan_text(problem(), 1.0)
     loud = jax.tree.map(lambda x: 8 * x, params)  # so that some candidates end
     loud["embed"] = {"w": params["embed"]["w"]}
-    attempts = texts.answer_plans(jax.random.key(0), reader, loud, verifier, [plan] * 6, k=3)
+    reader = reader._replace(step_tokens=64)
+    attempts = texts.answer_plans(jax.random.key(0), reader, loud, verifier, [plan] * 4, k=6)
     assert any(a.complete.any() for p in attempts for a in p)
     for steps in attempts:
         for t, attempt in enumerate(steps):
@@ -198,8 +200,10 @@ def test_candidates_follow_the_chosen_one_and_are_judged_as_texts(model):
                 attempt.ids, attempt.complete, attempt.reward, strict=True
             ):
                 assert complete == (reader.tokenizer.sep_id in ids)
-                tokens = np.array([[*attempt.prompt, *ids]])
-                ends = np.array([tokens.shape[1] - 1])
+                whole = [*attempt.prompt, *ids]
+                tokens = np.zeros((1, 256), np.int32)
+                tokens[0, : len(whole)] = whole
+                ends = np.array([len(whole) - 1])
                 logit = text_logits(verifier, reader.cfg, tokens, ends)[0]
                 expected = jax.nn.sigmoid(logit) if complete else 0
                 np.testing.assert_allclose(reward, expected, atol=1e-5)

@@ -121,7 +121,8 @@ def decompose(
     found = _generate(reader, params, prompts, jax.random.key(0), GREEDY, reader.tokenizer.end_id)
     plans = []
     for problem, (ids, _, _) in zip(problems, found, strict=True):
-        text = reader.tokenizer.decode(ids).replace("<END>", "")
+        marks = (reader.tokenizer.sep_id, reader.tokenizer.end_id)
+        text = reader.tokenizer.decode(i for i in ids if i not in marks)
         questions = [line.strip() for line in text.split("\n") if line.strip()][-MOST_STEPS:]
         steps = tuple(Step(question, "", None) for question in questions or [problem])
         plans.append(Decomposition(problem, steps, ""))
@@ -256,7 +257,10 @@ def _documents(reader: Reader, pairs) -> list[lm.Document]:
 
 
 def _generate(reader: Reader, params, prompts, key, sampling, stop: int):
-    """(ids, log-probability, whether `stop` was met) for each prompt."""
+    """(ids, log-probability, whether they end in `stop`) for each prompt.
+
+    Either mark ends a row, so that one program serves plans and answers.
+    """
     found = []
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(prompts)))
     for start in range(0, len(prompts), reader.rows):
@@ -277,7 +281,7 @@ def _generate(reader: Reader, params, prompts, key, sampling, stop: int):
                 attention_mask=mask,
                 max_new_tokens=reader.step_tokens,
                 sampling=sampling,
-                eos_ids=(stop,),
+                eos_ids=(reader.tokenizer.sep_id, reader.tokenizer.end_id),
                 pad_id=reader.tokenizer.pad_id,
                 compute_dtype=compute_dtype(),
             )
