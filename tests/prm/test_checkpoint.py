@@ -184,13 +184,15 @@ def test_sub_answers_are_compared_exactly():
 
 def test_candidates_follow_the_chosen_one_and_are_judged_as_texts(model):
     reader, params = model
-    width = reader.cfg.d_model
-    verifier = TextVerifier(params, jax.random.normal(jax.random.key(3), width), np.float32(0.1))
+    cfg = dataclasses.replace(reader.cfg, head_bias=True)
+    few = np.full(cfg.vocab_size, -30, np.float32)  # of eleven tokens, so that many texts end
+    few[[*range(100, 110), reader.tokenizer.sep_id]] = 0
+    params = params | {"head": params["head"] | {"b": few}}
+    reader = reader._replace(cfg=cfg)
+    head = jax.random.normal(jax.random.key(3), cfg.d_model)
+    verifier = TextVerifier(params, head, np.float32(0.1))
     plan = texts.plan_text(problem(), 1.0)
-    loud = jax.tree.map(lambda x: 8 * x, params)  # so that some candidates end
-    loud["embed"] = {"w": params["embed"]["w"]}
-    reader = reader._replace(step_tokens=64)
-    attempts = texts.answer_plans(jax.random.key(0), reader, loud, verifier, [plan] * 4, k=6)
+    attempts = texts.answer_plans(jax.random.key(0), reader, params, verifier, [plan] * 2, k=2)
     assert any(a.complete.any() for p in attempts for a in p)
     for steps in attempts:
         for t, attempt in enumerate(steps):
