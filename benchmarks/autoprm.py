@@ -1,12 +1,15 @@
-"""One GRPO step against TRL: the same weights, prompts and number of tokens, on CPU.
+"""A GRPO step against TRL, and training of a process reward model against a torch loop, on CPU.
 
     python benchmarks/autoprm.py --threads=1 --workdir=out/benchmarks/autoprm
 
 A step samples 8 answers of 32 tokens to each of 8 prompts of 32 tokens, rewards them and updates
 a Qwen2 of 0.87M parameters once. TRL's trainer calls ours after each of its own steps, so both run
-in turns. `pip install trl` brings the peer.
+in turns. `pip install trl` brings the peer. TRL no longer trains process reward models: the second
+peer is a plain loop in torch, with the same weights, texts and labels.
 """
 
+import copy
+import functools
 import os
 import tempfile
 import time
@@ -28,6 +31,7 @@ from jaxlab.runs import Claim, holds
 
 PROMPTS, GROUP, PROMPT, NEW_TOKENS = 8, 8, 32, 32
 RATE = 1e-5
+TEXTS, LENGTH, STEP_END, STEP_EVERY = 32, 128, 3, 16
 SIZES = {
     "vocab_size": 512,
     "hidden_size": 128,
@@ -55,6 +59,7 @@ def main() -> None:
         model.save_pretrained(folder)
         cfg, params = lm.load_hf(folder)
     words = np.random.default_rng(0).integers(3, SIZES["vocab_size"], (PROMPTS, PROMPT))
+    reward_row = process_reward_row(model, cfg, params, arguments)
     ours = our_step(cfg, jax.tree.map(jnp.asarray, params), words)
     for _ in range(2):
         harness.measure(ours)  # compiles
@@ -71,7 +76,7 @@ def main() -> None:
         detail=f"wall time; processor time {row.peer_cpu_s / row.ours_cpu_s:.1f}x; {row.note}",
     )
     title = f"prm against TRL {trl.__version__}, torch {torch.__version__}"
-    harness.publish(title, [row], [claim], arguments.workdir)
+    harness.publish(title, [row, reward_row], [claim], arguments.workdir)
     print(f"{claim.id} {claim.verdict}: {claim.measured} (asked: {claim.paper})")
 
 
@@ -116,6 +121,74 @@ def our_step(cfg: lm.LMConfig, params: dict, prompts: np.ndarray):
         state[2], key = jax.random.split(state[2])
         state[:2] = step(*state[:2], key)
         return state[0]
+
+    return call
+
+
+def process_reward_row(model, cfg: lm.LMConfig, params: dict, arguments) -> harness.Row:
+    """Training steps of a process reward model: cross-entropy at the ends of steps, AdamW."""
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(4, SIZES["vocab_size"], (TEXTS, LENGTH))
+    tokens[:, STEP_EVERY - 1 :: STEP_EVERY] = STEP_END
+    labels = rng.integers(0, 2, (TEXTS, LENGTH // STEP_EVERY)).astype(np.float32)
+    head = rng.normal(size=cfg.d_model).astype(np.float32)
+    ours = our_reward_step(cfg, jax.tree.map(jnp.asarray, params), head, tokens, labels)
+    peer = torch_reward_step(copy.deepcopy(model), head, tokens, labels)
+    apart = abs(float(ours()) - peer())
+    if apart > 1e-4:
+        raise AssertionError(f"the first losses differ by {apart}")
+    return harness.side_by_side(
+        f"process reward step, {TEXTS} texts of {LENGTH} tokens, {labels.size} steps",
+        ours,
+        peer,
+        f"torch {torch.__version__}",
+        rounds=arguments.rounds,
+        note=f"{arguments.threads} thread(s) each; first losses agree to {apart:.0e}",
+    )
+
+
+def our_reward_step(cfg: lm.LMConfig, params: dict, head, tokens: np.ndarray, labels: np.ndarray):
+    """A call that trains once and returns the loss."""
+    tx = optax.adamw(RATE, weight_decay=0.0)
+    tokens, labels = jnp.asarray(tokens, jnp.int32), jnp.asarray(labels)
+
+    def loss(trained):
+        params, head = trained
+        hidden = lm.forward(params, cfg, tokens).hidden
+        ends = prm.step_ends_from_tokens(tokens, STEP_END, labels.shape[1])
+        return prm.prm_loss(prm.gather_steps(hidden @ head, ends), labels, ends >= 0)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(trained, opt_state):
+        value, slopes = jax.value_and_grad(loss)(trained)
+        updates, opt_state = tx.update(slopes, opt_state, trained)
+        return value, optax.apply_updates(trained, updates), opt_state
+
+    trained = (jax.tree.map(jnp.copy, params), jnp.asarray(head))
+    state = [trained, tx.init(trained)]
+
+    def call():
+        """One step; the parameters are kept from call to call."""
+        value, *state[:] = step(*state)
+        return value
+
+    return call
+
+
+def torch_reward_step(model, head, tokens: np.ndarray, labels: np.ndarray):
+    """The same in torch."""
+    body, head = model.model, torch.nn.Parameter(torch.tensor(head))
+    optimizer = torch.optim.AdamW([*body.parameters(), head], RATE, weight_decay=0.0)
+    tokens, labels = torch.tensor(tokens), torch.tensor(labels)
+    at_end = tokens == STEP_END
+
+    def call():
+        optimizer.zero_grad(set_to_none=True)
+        logits = body(tokens).last_hidden_state @ head
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[at_end], labels.ravel())
+        loss.backward()
+        optimizer.step()
+        return loss.item()
 
     return call
 

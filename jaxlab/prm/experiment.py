@@ -1,4 +1,4 @@
-"""Claims of the AutoPRM paper, measured on generated problems: `run(config, run)`."""
+"""Claims of the AutoPRM paper, on generated problems or a checkpoint: `run(config, run)`."""
 
 import dataclasses
 import tempfile
@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from jaxlab.prm import figures, sequential
-from jaxlab.prm.claims import judge_claims
+from jaxlab.prm.claims import checkpoint_claims, judge_claims
 from jaxlab.prm.compact import EPSILONS, describe
 from jaxlab.prm.studies import arms, measures, rollouts
+from jaxlab.prm.studies.checkpoint import measure_checkpoint
 from jaxlab.prm.studies.config import PRESETS, TOY, AutoPRMConfig
 from jaxlab.prm.studies.problems import draw_problems, plans_at
 from jaxlab.prm.tampering import reading_drift
@@ -52,6 +53,28 @@ def run(config: Config, run: Run) -> list[Claim]:
 
 
 def _measure(config: AutoPRMConfig, run: Run) -> AutoPRMResult:
+    return (_measure_texts if config.problems == "texts" else _measure_generated)(config, run)
+
+
+def _measure_texts(config: AutoPRMConfig, run: Run) -> AutoPRMResult:
+    """The pipeline on a user's checkpoint; nothing but reasons where there is none."""
+    if not config.model:
+        rows = run.write_claims(checkpoint_claims(config, None))
+        return AutoPRMResult({}, {}, {}, tuple(rows))
+    found = measure_checkpoint(config, run)
+    curves, switch = found["curves"], found["realised"]
+    run.figure("arms", figures.checkpoint_rounds(curves))
+    accuracy = {name: float(curve["final"][0, -1]) for name, curve in curves.items()}
+    accuracy["sft"] = float(curves["autoprm"]["final"][0, 0])
+    return AutoPRMResult(
+        accuracy,
+        dict(zip(switch["epsilon"].tolist(), switch["realised"].tolist(), strict=True)),
+        curves,
+        tuple(run.write_claims(checkpoint_claims(config, found))),
+    )
+
+
+def _measure_generated(config: AutoPRMConfig, run: Run) -> AutoPRMResult:
     taken: set[str] = set()
     rng = np.random.default_rng((config.seed, 0))
     test = draw_problems(rng, TOY, config.test_problems, taken)
@@ -91,10 +114,10 @@ def _one_seed(config, run: Run, base, seed: int, test, planned, taken) -> dict:
     """All stages and measurements of one seed, each kept in the run."""
     plans = plans_at(test, config.epsilon)
 
-    def prepare(cgd: bool, share: float = 1.0):
+    def prepare(cgd: bool, share: float, labels: str):
         def compute():
             stage = arms.fine_tune(config, base, seed, taken, cgd=cgd)
-            verifier, quality = arms.judge(config, stage, seed, taken, share=share)
+            verifier, quality = arms.judge(config, stage, seed, taken, share=share, labels=labels)
             return {
                 "gold": stage.gold,
                 "base": stage.base,
@@ -106,13 +129,20 @@ def _one_seed(config, run: Run, base, seed: int, test, planned, taken) -> dict:
         return compute
 
     stages, found = {}, {}
-    for name, cgd, share in (("cgd", True, 1.0), ("no_cgd", False, 1.0), ("few", True, 0.1)):
-        kept = run.once(f"seed{seed}_{name}", prepare(cgd, share))
+    for name, cgd, share, labels in (
+        ("cgd", True, 1.0, config.labels),
+        ("no_cgd", False, 1.0, config.labels),
+        ("few", True, 0.1, "subanswer"),
+        ("rollout", True, 1.0, "rollout"),
+    ):
+        if seed and name in arms.ONE_SEED:
+            continue
+        kept = run.once(f"seed{seed}_{name}", prepare(cgd, share, labels))
         verifier = Verifier(**kept["verifier"])
         stages[name] = arms.Stage(kept["gold"], kept["base"], kept["params"], verifier, cgd)
         found[f"quality_{name}"] = kept["quality"]
     for name, (stage, accept) in arms.ARMS.items():
-        if name == "oracle" and seed:
+        if seed and name in arms.ONE_SEED:
             continue
         found[name] = run.once(
             f"seed{seed}_{name}",
@@ -127,7 +157,8 @@ def _one_seed(config, run: Run, base, seed: int, test, planned, taken) -> dict:
     solver, stage = found["autoprm"]["params"], stages["cgd"]
     key = arms.sampling_key(config, 2, seed)
     found["plans"] = run.once(
-        f"seed{seed}_plans", lambda: measures.decompositions(config, stage.params, planned)
+        f"seed{seed}_plans",
+        lambda: measures.decompositions(config, stage.params, stage.verifier, planned),
     )
     found["sweep"] = run.once(
         f"seed{seed}_sweep",
@@ -159,7 +190,7 @@ def _transcripts(config, stage, solver, test, plans, count: int = 12) -> str:
             params,
             stage.verifier,
             config.network(),
-            plans[:count],
+            plans,
             epsilon=config.epsilon,
             choose=sequential.only,
             sampling=rollouts.GREEDY,

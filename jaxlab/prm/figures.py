@@ -15,6 +15,7 @@ _NAMES = {
     "sft_continued": "fine-tuning continued",
     "autoprm_no_cgd": "without context",
     "prm_few_labels": "verifier of few labels",
+    "rollout_labels": "labels from rollouts",
     "oracle": "exact sub-answers",
 }
 _WAYS = {
@@ -44,6 +45,17 @@ def accuracy_by_round(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
             )
         axis.set(xlabel="round", ylabel=f"{field} accuracy", xticks=range(curve[field].shape[1]))
     np.ravel(axes)[1].legend(fontsize="small")
+    return figure
+
+
+@styled
+def checkpoint_rounds(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Final accuracy [1, rounds + 1] of each arm of a checkpoint."""
+    figure, axis = subplots(width=5.5, height=3.4)
+    for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
+        axis.plot(curve["final"][0], ".-", color=color, label=_NAMES[name])
+    axis.set(xlabel="round", ylabel="final accuracy", xticks=range(curve["final"].shape[1]))
+    axis.legend(fontsize="small")
     return figure
 
 

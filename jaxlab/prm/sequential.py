@@ -61,6 +61,9 @@ def only(logp: jax.Array, reward: jax.Array, right: jax.Array):
     return jnp.zeros(len(logp), jnp.int32), jnp.ones(len(logp), bool)
 
 
+CHOICES = (only, first_accepted, first_right, most_rewarded)
+
+
 def sample_steps(
     row_keys: jax.Array,
     params: dict,

@@ -18,6 +18,7 @@ from jaxlab.prm.studies.problems import (
     answer_documents,
     base_documents,
     draw_problems,
+    known_answers,
     plan_documents,
     plans_at,
 )
@@ -94,11 +95,18 @@ def fine_tune(config: AutoPRMConfig, base: dict, seed: int, taken: set[str], *, 
 
 
 def judge(
-    config: AutoPRMConfig, stage: Stage, seed: int, taken: set[str], *, share: float = 1.0
+    config: AutoPRMConfig,
+    stage: Stage,
+    seed: int,
+    taken: set[str],
+    *,
+    share: float = 1.0,
+    labels: str = "subanswer",
 ) -> tuple[Verifier, dict[str, float]]:
-    """A verifier from automatic labels of sub-answers, and how well it judges.
+    """A verifier from automatic labels, and how well it judges.
 
-    share: of the problems that have labels.
+    share: of the problems that have labels. labels: "subanswer", which also trains on their gold
+    steps, or "rollout", which reads their final answers alone.
     """
     cfg, rng = config.network(), np.random.default_rng((config.seed, 3, seed))
     count = max(2, round(share * config.verifier_problems))
@@ -113,14 +121,29 @@ def judge(
         plans,
         epsilon=config.epsilon,
         cgd=stage.cgd,
-        choose=sequential.first_right,
+        choose=sequential.first_right if labels == "subanswer" else sequential.only,
         k=config.verifier_candidates,
     )
+    if labels == "subanswer":
+        samples = rollouts.judged_candidates(drawn, plans, cgd=stage.cgd)
+        gold = [rollouts.gold_judged(plan, cgd=stage.cgd) for plan in plans]
+    else:
+        samples = rollouts.candidates_by_rollout(
+            jax.random.fold_in(key, 2),
+            stage.params,
+            cfg,
+            drawn,
+            plans,
+            epsilon=config.epsilon,
+            cgd=stage.cgd,
+            count=config.label_rollouts,
+        )
+        gold = []
     verifier = fit_verifier(
         cfg,
         stage.params,
-        rollouts.judged_candidates(drawn, plans, cgd=stage.cgd),
-        [rollouts.gold_judged(plan, cgd=stage.cgd) for plan in plans],
+        samples,
+        gold,
         rows=config.batch_rows,
         steps=config.verifier_steps,
         lr=config.verifier_lr,
@@ -147,12 +170,9 @@ def judge_quality(config, stage: Stage, verifier: Verifier, plans, key) -> dict[
     )
     key_candidates, key_traces = jax.random.split(jax.random.fold_in(key, 1))
     drawn = draw(key_candidates, choose=sequential.first_right, k=config.verifier_candidates)
-    exists = rollouts.existing_steps(drawn, plans)
-    reached = np.pad(drawn.accepted[:, :-1], ((0, 0), (1, 0)), constant_values=True) & exists
-    answers = np.zeros(exists.shape, np.int32)
-    for p, plan in enumerate(plans):
-        answers[p, : len(plan.answers)] = plan.answers
-    labels = (drawn.answer == answers[..., None])[reached].ravel()
+    exists, reached = rollouts.existing_steps(drawn, plans), rollouts.reached_steps(drawn, plans)
+    known = known_answers(plans, exists.shape[1])
+    labels = (drawn.answer == known[..., None])[reached].ravel()
     scores = drawn.reward[reached].ravel()
     accepted = scores >= 0.5
 
@@ -204,8 +224,7 @@ def by_subquestion(config: AutoPRMConfig, choose=sequential.first_accepted) -> A
                 chosen = rollouts.chosen_solutions(roll, p, lengths[p])
                 documents.append(compact.answer_document(plan, cgd=stage.cgd, solutions=chosen))
         right = rollouts.right_steps(roll, plans)
-        exists = rollouts.existing_steps(roll, plans)
-        reached = np.pad(roll.accepted[:, :-1], ((0, 0), (1, 0)), constant_values=True) & exists
+        reached = rollouts.reached_steps(roll, plans)
         drawn = (roll.tokens != compact.PAD) & reached[..., None, None]
         return _accepted(documents, drawn.sum(), right[roll.accepted], roll.accepted.sum())
 
@@ -332,5 +351,8 @@ ARMS = {
     "sft_continued": ("cgd", lambda config: nothing),
     "autoprm_no_cgd": ("no_cgd", by_subquestion),
     "prm_few_labels": ("few", by_subquestion),
+    "rollout_labels": ("rollout", by_subquestion),
     "oracle": ("cgd", functools.partial(by_subquestion, choose=sequential.first_right)),
 }
+# Arms that are only reported: the first seed alone, as are the stages that they need.
+ONE_SEED = ("prm_few_labels", "rollout_labels", "oracle", "few", "rollout")

@@ -5,7 +5,7 @@ import dataclasses
 from jaxlab import lm
 from jaxlab.prm.compact import EPSILONS, VOCAB_SIZE
 from jaxlab.prm.toy import ToyConfig
-from jaxlab.runs import option
+from jaxlab.runs import check_choices, option
 
 ROW_TOKENS = 176
 MAX_ROW_STEPS = 40
@@ -18,6 +18,17 @@ TOY = ToyConfig(min_ops=2, max_ops=5, max_value=12, max_operand=6)
 class AutoPRMConfig:
     """Settings of the experiment on generated problems."""
 
+    problems: str = option(
+        "generated",
+        "what is solved: generated problems by a network trained from scratch, or texts by --model",
+        choices=("generated", "texts"),
+    )
+    model: str = option("", "texts: Hugging Face folder of a causal language model")
+    data: str = option("", "texts: training problems, GSM8K-style Socratic .jsonl or .jsonl.gz")
+    test_data: str = option("", "texts: test problems in GSM8K's style; empty: GSM8K's test set")
+    row_tokens: int = option(768, "texts: most tokens of a prompt with its answer, longer ones go")
+    step_tokens: int = option(128, "texts: most tokens of a sub-solution and of a plan")
+    sample_rows: int = option(64, "texts: rows that are sampled at a time")
     seed: int = option(0, "seed of problems, networks and samples")
     num_seeds: int = option(3, "runs of everything that follows the shared base")
     d_model: int = option(64, "width of the network")
@@ -32,6 +43,12 @@ class AutoPRMConfig:
     sft_lr: float = option(4e-3, "its peak learning rate")
     verifier_problems: int = option(1500, "problems whose sub-answers label the verifier's data")
     verifier_candidates: int = option(4, "candidates for each of their subquestions")
+    labels: str = option(
+        "subanswer",
+        "of the verifier's data: exact sub-answers, or rollouts that know final answers alone",
+        choices=("subanswer", "rollout"),
+    )
+    label_rollouts: int = option(2, "rollouts from each candidate where labels are rollouts")
     verifier_steps: int = option(600, "steps of the verifier")
     verifier_lr: float = option(3e-3, "its peak learning rate")
     rounds: int = option(3, "rounds of expert iteration")
@@ -45,12 +62,19 @@ class AutoPRMConfig:
     plan_problems: int = option(256, "held-out problems for decompositions, at each granularity")
 
     def __post_init__(self):
+        check_choices(self)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type in ("int", int) and field.name != "seed" and value < 1:
                 raise ValueError(f"{field.name} must be >= 1, got {value}")
         if self.batch_rows % 4:
             raise ValueError(f"batch_rows must be a multiple of 4, got {self.batch_rows}")
+        if self.problems == "texts":
+            if not 0 <= self.epsilon <= 1:
+                raise ValueError(f"epsilon must lie in [0, 1], got {self.epsilon}")
+            return
+        if self.model or self.data or self.test_data:
+            raise ValueError("model, data and test_data are for --problems=texts (--preset=paper)")
         for epsilon in (self.epsilon, *self.sweep):
             if epsilon not in EPSILONS:
                 raise ValueError(f"epsilon must be 0, 0.25, 0.5, 0.75 or 1, got {epsilon}")
@@ -91,26 +115,47 @@ class AutoPRMConfig:
 
 
 PRESETS = {
+    # Equal sizes and learning rates: each compiled program serves several stages.
     "smoke": AutoPRMConfig(
         num_seeds=1,
         d_model=32,
+        n_layers=1,
         n_heads=2,
         batch_rows=8,
-        base_problems=100,
-        base_steps=6,
-        sft_problems=20,
+        base_problems=60,
+        base_steps=4,
+        base_lr=3e-3,
+        sft_problems=16,
         sft_steps=4,
+        sft_lr=3e-3,
         verifier_problems=16,
-        verifier_candidates=2,
+        verifier_candidates=4,
         verifier_steps=4,
         rounds=1,
         round_problems=16,
         k=4,
         rl_steps=4,
+        rl_lr=3e-3,
         sweep=(0.0, 0.75),
         test_problems=16,
         plan_problems=16,
     ),
     "small": AutoPRMConfig(),
-    "paper": AutoPRMConfig(num_seeds=5, test_problems=2048, round_problems=1024, rounds=5),
+    # Rates, batch, rounds and granularity are the paper's; epochs and candidates are not known.
+    "paper": AutoPRMConfig(
+        problems="texts",
+        num_seeds=1,
+        sft_problems=7473,
+        sft_steps=900,
+        sft_lr=1e-4,
+        verifier_problems=2000,
+        verifier_steps=500,
+        verifier_lr=1e-5,
+        rounds=5,
+        round_problems=1000,
+        rl_steps=100,
+        rl_lr=5e-5,
+        epsilon=0.8,
+        test_problems=1319,
+    ),
 }

@@ -23,7 +23,9 @@ _PLAN_TOKENS = 5 * 11 + 1
 _BUDGET = 12
 
 
-def decompositions(config: AutoPRMConfig, params: dict, problems: list[Decomposition]) -> dict:
+def decompositions(
+    config: AutoPRMConfig, params: dict, verifier: Verifier, problems: list[Decomposition]
+) -> dict:
     """The network's own plans at five granularities, against the gold ones.
 
     Returns:
@@ -48,7 +50,7 @@ def decompositions(config: AutoPRMConfig, params: dict, problems: list[Decomposi
         same = [t == compact.plan_targets(p) for t, p in zip(targets, plans, strict=True)]
         result["all_right"].append(float(np.mean(same)))
         if epsilon == config.epsilon:
-            own, gold = _end_to_end(cfg, params, plans, parsed, epsilon)
+            own, gold = _end_to_end(cfg, params, verifier, plans, parsed, epsilon)
     return {name: np.array(values) for name, values in result.items()} | {"own": own, "gold": gold}
 
 
@@ -82,7 +84,7 @@ def _generate(cfg, params, prompts: list[list[int]]) -> list[list[int]]:
     return [row[:n].tolist() for row, n in zip(*map(np.asarray, result[:2]), strict=True)]
 
 
-def _end_to_end(cfg, params, plans, parsed, epsilon) -> tuple[float, float]:
+def _end_to_end(cfg, params, verifier, plans, parsed, epsilon) -> tuple[float, float]:
     """Final accuracy with the network's own plans and with the gold ones."""
     own = [_own_plan(plan, facts) for plan, facts in zip(plans, parsed, strict=True)]
     scores = []
@@ -90,7 +92,7 @@ def _end_to_end(cfg, params, plans, parsed, epsilon) -> tuple[float, float]:
         roll = rollouts.sample(
             jax.random.key(0),
             params,
-            None,
+            verifier,
             cfg,
             questions,
             epsilon=epsilon,
@@ -127,7 +129,7 @@ def granularity_sweep(
         draw = functools.partial(
             rollouts.sample, key, params, cfg=cfg, plans=plans, epsilon=epsilon
         )
-        greedy.append(rollouts.score(draw(None, sampling=rollouts.GREEDY), plans).final)
+        greedy.append(rollouts.score(draw(verifier, sampling=rollouts.GREEDY), plans).final)
         steps = np.mean([len(plan.questions) for plan in plans])
         k = max(1, round(_BUDGET / steps))
         chosen = draw(verifier, choose=sequential.most_rewarded, k=k)

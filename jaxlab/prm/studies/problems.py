@@ -90,14 +90,21 @@ def most_steps(toy: ToyConfig, epsilon: float) -> tuple[int, int]:
     return steps, tokens
 
 
-def plan_arrays(plans: list[Plan], num_steps: int, cgd: bool) -> dict[str, np.ndarray]:
-    """`prompt` [P, T] left-padded, `forced` [P, S, F], `answers` [P, S], `exists` [P, S]."""
-    prompt = np.full((len(plans), PROMPT_TOKENS), PAD, np.int32)
+def plan_arrays(
+    plans: list[Plan], num_steps: int, cgd: bool, prompt_tokens: int = PROMPT_TOKENS
+) -> dict[str, np.ndarray]:
+    """`prompt` [P, T] left-padded, `forced` [P, S, F], `answers` [P, S]."""
+    prompt = np.full((len(plans), prompt_tokens), PAD, np.int32)
     forced = np.full((len(plans), num_steps, compact.FORCED), PAD, np.int32)
+    for p, plan in enumerate(plans):
+        prompt[p, prompt_tokens - len(plan.problem) :] = plan.problem
+        forced[p, : len(plan.questions)] = compact.forced_tokens(plan, cgd)
+    return {"prompt": prompt, "forced": forced, "answers": known_answers(plans, num_steps)}
+
+
+def known_answers(plans: list[Plan], num_steps: int) -> np.ndarray:
+    """[P, S] the numbers that end the sub-solutions, PAD where there is no step."""
     answers = np.full((len(plans), num_steps), PAD, np.int32)
     for p, plan in enumerate(plans):
-        prompt[p, PROMPT_TOKENS - len(plan.problem) :] = plan.problem
-        forced[p, : len(plan.questions)] = compact.forced_tokens(plan, cgd)
         answers[p, : len(plan.answers)] = plan.answers
-    exists = forced[:, :, -1] != PAD
-    return {"prompt": prompt, "forced": forced, "answers": answers, "exists": exists}
+    return answers

@@ -12,17 +12,25 @@ from jaxlab.prm import compact, sequential
 from jaxlab.prm.compact import FORCED, SEP, Plan
 from jaxlab.prm.packing import Judged
 from jaxlab.prm.sequential import Rollout
+from jaxlab.prm.step_labels import mc_step_labels
 from jaxlab.prm.studies.config import ROW_TOKENS, TOY
-from jaxlab.prm.studies.problems import most_steps, plan_arrays
+from jaxlab.prm.studies.problems import PROMPT_TOKENS, known_answers, most_steps, plan_arrays
 from jaxlab.prm.verifier import Verifier
 
 ROWS = 512  # of a chunk: its caches, not its problems, are what memory holds
 SAMPLED, GREEDY = lm.SamplingConfig(), lm.SamplingConfig(temperature=0)
 
-_sample = jax.jit(
-    sequential.sample_steps,
-    static_argnames=("cfg", "choose", "k", "max_new_tokens", "sampling"),
-)
+
+@functools.partial(jax.jit, static_argnames=("cfg", "k", "max_new_tokens", "sampling"))
+def _sample(row_keys, params, verifier, cfg, prompt, forced, answers, choice, **static):
+    """`sample_steps` with the choice as an argument, so that one program serves all."""
+
+    def choose(*candidates):
+        return jax.lax.switch(choice, sequential.CHOICES, *candidates)
+
+    return sequential.sample_steps(
+        row_keys, params, verifier, cfg, prompt, forced, answers, choose=choose, **static
+    )
 
 
 class Scores(NamedTuple):
@@ -44,14 +52,16 @@ def sample(
     choose=sequential.only,
     k: int = 1,
     sampling: lm.SamplingConfig = SAMPLED,
+    prompt_tokens: int = PROMPT_TOKENS,
 ) -> Rollout:
     """`sample_steps` for all plans, which are at granularity `epsilon`; arrays of NumPy.
 
-    Problem i draws from `fold_in(key, i)`, whatever the chunks are.
+    `choose` is one of `sequential.CHOICES`. Problem i draws from `fold_in(key, i)`, whatever the
+    chunks are.
     """
     num_steps, max_new_tokens = most_steps(TOY, epsilon)
     num_steps = max(num_steps, *(len(plan.questions) for plan in plans))
-    arrays = plan_arrays(plans, num_steps, cgd)
+    arrays = plan_arrays(plans, num_steps, cgd, prompt_tokens)
     size = min(max(1, ROWS // k), len(plans))
     padded = -(-len(plans) // size) * size
     chosen = np.arange(padded) % len(plans)
@@ -65,7 +75,7 @@ def sample(
             verifier,
             cfg,
             *(arrays[name][part] for name in ("prompt", "forced", "answers")),
-            choose=choose,
+            sequential.CHOICES.index(choose),
             k=k,
             max_new_tokens=max_new_tokens,
             sampling=sampling,
@@ -81,17 +91,20 @@ def chosen_answers(rollout: Rollout) -> np.ndarray:
 
 def right_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
     """[P, S] whether the chosen sub-solution of each step has the plan's number."""
-    answers = chosen_answers(rollout)
-    right = np.zeros(answers.shape, bool)
-    for p, plan in enumerate(plans):
-        right[p, : len(plan.answers)] = answers[p, : len(plan.answers)] == plan.answers
-    return right
+    known = known_answers(plans, rollout.index.shape[1])
+    return existing_steps(rollout, plans) & (chosen_answers(rollout) == known)
 
 
 def existing_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
     """[P, S] which steps the plans have."""
-    counts = np.array([len(plan.answers) for plan in plans])
+    counts = np.array([len(plan.questions) for plan in plans])
     return np.arange(rollout.index.shape[1]) < counts[:, None]
+
+
+def reached_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
+    """[P, S] which steps follow accepted ones."""
+    before = np.pad(rollout.accepted[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return before & existing_steps(rollout, plans)
 
 
 def last_right(right: np.ndarray, plans: list[Plan]) -> np.ndarray:
@@ -168,3 +181,61 @@ def judged_candidates(rollout: Rollout, plans: list[Plan], *, cgd: bool) -> list
             ones = [1.0] * right_steps
             documents.append(judged_document(plan, chosen, ones, cgd=cgd, judged=slice(None)))
     return [d for d in documents if len(d.document.ids) <= ROW_TOKENS]
+
+
+def plan_after(plan: Plan, solutions: list[list[int]], *, cgd: bool) -> Plan:
+    """What is left of a plan when its first steps have these solutions, which join the problem."""
+    ids, done = list(plan.problem), len(solutions)
+    for forced, solution in zip(compact.forced_tokens(plan, cgd), solutions, strict=False):
+        ids += [*forced, *solution]
+    return Plan(ids, *(part[done:] for part in plan[1:]))
+
+
+def candidates_by_rollout(
+    key: jax.Array,
+    params: dict,
+    cfg: lm.LMConfig,
+    drawn: Rollout,
+    plans: list[Plan],
+    *,
+    epsilon: float,
+    cgd: bool,
+    count: int,
+) -> list[Judged]:
+    """Every complete candidate with the share of `count` rollouts from it that end in the answer.
+
+    Of a plan's numbers only the last is read (Math-Shepherd's labels); the candidates follow the
+    chosen ones, up to the first incomplete one. A last step is its own rollout.
+    """
+    documents, pending = [], []
+    for p, plan in enumerate(plans):
+        chosen_ends = np.take_along_axis(drawn.complete[p], drawn.index[p][:, None], 1)[:, 0]
+        for t in range(len(plan.questions)):
+            before = chosen_solutions(drawn, p, t)
+            for j in np.flatnonzero(drawn.complete[p, t]):
+                ids = drawn.tokens[p, t, j].tolist()
+                solutions = [*before, ids[: ids.index(SEP) + 1]]
+                label = float(drawn.answer[p, t, j] == plan.answers[-1])
+                documents.append(
+                    judged_document(plan, solutions, [label], cgd=cgd, judged=slice(t, t + 1))
+                )
+                if t + 1 < len(plan.questions):
+                    pending.append((len(documents) - 1, plan_after(plan, solutions, cgd=cgd)))
+            if not chosen_ends[t]:
+                break
+    rest = [(i, plan) for i, plan in pending if len(plan.problem) <= ROW_TOKENS]
+    labels = np.zeros(len(rest))
+    if rest:
+        repeated = [plan for _, plan in rest for _ in range(count)]
+        ended = sample(
+            key, params, None, cfg, repeated, epsilon=epsilon, cgd=cgd, prompt_tokens=ROW_TOKENS
+        )
+        known = np.array([plan.answers[-1] for plan in repeated])
+        wins = (final_answers(ended, repeated) == known).reshape(-1, count).sum(1)
+        labels = np.asarray(mc_step_labels(wins, np.full(len(rest), count))[0])
+    for (i, _), label in zip(rest, labels, strict=True):
+        documents[i] = documents[i]._replace(labels=[float(label)])
+    dropped = {i for i, _ in pending} - {i for i, _ in rest}
+    return [
+        d for i, d in enumerate(documents) if i not in dropped and len(d.document.ids) <= ROW_TOKENS
+    ]

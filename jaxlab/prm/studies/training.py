@@ -1,7 +1,7 @@
 """The stages of training: shared base, supervised fine-tuning, verifier, rounds of iteration."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,13 @@ from jaxlab.prm.verifier import Verifier, init_verifier, verifier_loss
 from jaxlab.runs import progress
 
 Pool = tuple[dict, float]  # packed rows, their share of a batch
+Loss = Callable[..., tuple]  # (params, batch, key, *, cfg) to (sum, weight) or (sum, weight, aux)
+
+
+def token_loss(params, batch, key, *, cfg: lm.LMConfig) -> tuple[jax.Array, jax.Array]:
+    """Next-token loss of a solver."""
+    del key
+    return lm.next_token_loss(params, cfg, batch)
 
 
 def fit(
@@ -25,7 +32,8 @@ def fit(
     steps: int,
     lr: float,
     seed: int,
-    loss: str = "tokens",
+    loss: Loss = token_loss,
+    weight_decay: float = 0.01,
 ):
     """Trains on batches that take a share of their rows from each pool.
 
@@ -34,16 +42,17 @@ def fit(
       pools: packed rows and shares, which add up to 1.
       rows, steps, lr: of a batch; optimizer steps; peak learning rate.
       seed: of the orders of rows.
-      loss: "tokens" (next token) or "steps" (`verifier_loss`).
+      loss: `token_loss`, `verifier_loss` or another of this form.
+      weight_decay: of the matrices.
     """
-    tx, step = _stage(cfg, lr, steps, loss)
+    tx, step = _stage(cfg, lr, steps, loss, weight_decay)
     sources = [
         lm.Batches(arrays, max(1, round(share * rows)), seed=seed + number)
         for number, (arrays, share) in enumerate(pools)
     ]
     state = lm.init_train_state(jax.tree.map(jnp.array, params), tx)
     key = jax.random.key(seed)
-    for number in progress(range(steps), desc=f"training ({loss})"):
+    for number in progress(range(steps), desc="training"):
         parts = [source(number) for source in sources]
         batch = {
             name: np.concatenate([part[name] for part in parts])
@@ -55,20 +64,18 @@ def fit(
 
 
 @functools.lru_cache(maxsize=16)
-def _stage(cfg, lr, steps, loss):
+def _stage(cfg, lr, steps, loss, weight_decay):
     """Optimizer and compiled step: one for all stages of equal settings."""
     tx = lm.make_optimizer(
         lm.OptimizerConfig(
             peak_lr=lr,
             warmup_steps=max(1, steps // 10),
             total_steps=steps,
-            weight_decay=0.01,
+            weight_decay=weight_decay,
             b2=0.98,
         )
     )
-    if loss == "steps":
-        return tx, lm.make_train_step(functools.partial(verifier_loss, cfg=cfg), tx)
-    return tx, lm.make_train_step(lambda p, batch, key: lm.next_token_loss(p, cfg, batch), tx)
+    return tx, lm.make_train_step(functools.partial(loss, cfg=cfg), tx)
 
 
 def pack(documents: Sequence[lm.Document]) -> dict:
@@ -89,11 +96,14 @@ def fit_verifier(
 ) -> Verifier:
     """A verifier from a solver's parameters: 65% of a batch sampled steps, 35% gold ones.
 
-    Gold ones alone where no sampled step was complete.
+    Those there are alone, where no sampled step was complete or no gold one is given.
     """
-    known = pack_judged(gold, ROW_TOKENS, MAX_ROW_STEPS)
-    pools = [(known, 1.0)]
-    if samples:
-        pools = [(pack_judged(samples, ROW_TOKENS, MAX_ROW_STEPS), 0.65), (known, 0.35)]
+    sources = [(source, share) for source, share in ((samples, 0.65), (gold, 0.35)) if source]
+    if not sources:
+        raise ValueError("no valid step in batch: there are neither samples nor gold steps")
+    pools = [
+        (pack_judged(source, ROW_TOKENS, MAX_ROW_STEPS), share if len(sources) > 1 else 1.0)
+        for source, share in sources
+    ]
     start = init_verifier(params, cfg.vocab_size)
-    return fit(cfg, start, pools, rows=rows, steps=steps, lr=lr, seed=seed, loss="steps")
+    return fit(cfg, start, pools, rows=rows, steps=steps, lr=lr, seed=seed, loss=verifier_loss)
