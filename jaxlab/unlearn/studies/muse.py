@@ -47,10 +47,13 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     }
     everything = joined(texts["forget"], texts["retain1"], asked["forget"], asked["retain"])
     kept = joined(texts["retain1"], asked["retain"])
-    key = study_key(config, 20)
-    train = functools.partial(finetuned, bench, start, key=key, epochs=config.muse_epochs)
-    known = run.once("muse_original", lambda: train(everything))
-    never = run.once("muse_retrained", lambda: train(kept))
+
+    def train(name: str, params: Any, rows: LMBatch, **settings: float) -> Any:
+        key = study_key(config, f"MUSE: {name}")
+        return finetuned(bench, params, rows, key, config.muse_epochs, **settings)
+
+    known = run.once("muse_original", lambda: train("original", start, everything))
+    never = run.once("muse_retrained", lambda: train("retrained", start, kept))
     score = functools.partial(
         muse_scores,
         bench.speaker,
@@ -67,7 +70,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         )
 
     def subtracted() -> dict:
-        tuned = finetuned(bench, known, texts["forget"], key, config.muse_epochs, 5e-4)
+        tuned = train("task vector", known, texts["forget"], peak=5e-4)
         return score(apply_task_vector(known, task_vector(tuned, known), alpha=-_TASK_VECTOR))
 
     found["task vector"] = run.once("muse_task_vector", subtracted)
@@ -159,7 +162,7 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
     per_epoch = -(-len(forget.tokens) // batch_size)
     epochs = max(config.epochs // 2, 1)
     result = unlearn(
-        study_key(config, 21),
+        study_key(config, "MUSE: unlearning"),
         bench.speaker.apply_fn,
         known,
         forget,

@@ -129,7 +129,7 @@ def _paths(config, alpha: float) -> dict:
     with jax.enable_x64(True):
         found = over_keys(
             functools.partial(_one_problem, config, alpha),
-            study_key(config, 2),
+            study_key(config, f"random features, alpha {alpha:g}"),
             config.feature_seeds,
         )
         return jax.device_get(found)
@@ -178,7 +178,8 @@ def _beta_paths(config) -> dict:
         return {"ga": path("ga", 1.0), "npo": npo}
 
     with jax.enable_x64(True):
-        found = jax.device_get(over_keys(one, study_key(config, 2), config.feature_seeds))
+        key = study_key(config, "random features, beta to zero")
+        found = jax.device_get(over_keys(one, key, config.feature_seeds))
     found["npo"] = {name: path.swapaxes(0, 1) for name, path in found["npo"].items()}
     return found
 

@@ -116,7 +116,7 @@ def load_bench(config) -> Bench:
         pad_id=tokenizer.pad_id,
     )
     speaker = Speaker(tokenizer, cfg, lm.make_apply_fn(cfg), form, config.tofu_length)
-    drawn = np.random.default_rng(config.seed).integers(len(refusals), size=len(authors))
+    drawn = draw_refusals(study_key(config, "refusals"), len(refusals), len(authors))
     pairs = [(qa.question, qa.answer) for qa in authors]
     return Bench(
         speaker,
@@ -131,17 +131,22 @@ def load_bench(config) -> Bench:
     )
 
 
+def draw_refusals(key: jax.Array, kinds: int, count: int) -> np.ndarray:
+    """Which of `kinds` refusals belongs to each of `count` questions."""
+    return np.asarray(jax.random.randint(key, (count,), 0, kinds))
+
+
 def pretrained(bench: Bench, run: Run) -> Any:
     """Parameters that have read the other authors and the general questions."""
     config = bench.config
-    init = lm.init_params(jax.random.key(config.seed), bench.speaker.cfg)
+    init = lm.init_params(study_key(config, "weights"), bench.speaker.cfg)
     if not config.tofu_pretraining:
         return init
 
     def train() -> Any:
         others = bench.speaker.encode([(qa.question, qa.answer) for qa in bench.pretraining])
         rows = joined(others, bench.general_rows)
-        key = study_key(config, 10)
+        key = study_key(config, "pretraining")
         return finetuned(bench, init, rows, key, config.tofu_pretrain_epochs, _PRETRAIN_RATE, 32)
 
     return run.once("tofu_pretrained", train)
@@ -150,18 +155,19 @@ def pretrained(bench: Bench, run: Run) -> Any:
 def original(bench: Bench, run: Run, start: Any) -> Any:
     """Parameters that know all authors."""
     rows = joined(bench.author_rows, bench.general_rows)
-    return run.once("tofu_original", functools.partial(_knowing, bench, start, rows))
+    return run.once("tofu_original", functools.partial(_knowing, bench, start, rows, "original"))
 
 
 def retrained(bench: Bench, run: Run, start: Any, percent: float) -> Any:
     """Parameters that know the authors but for the forget set of this size."""
     retain, _ = bench.split(percent)
     rows = joined(take(bench.author_rows, retain), bench.general_rows)
-    return run.once(f"tofu_retrained_{percent:g}", functools.partial(_knowing, bench, start, rows))
+    name = f"retrained_{percent:g}"
+    return run.once(f"tofu_{name}", functools.partial(_knowing, bench, start, rows, name))
 
 
-def _knowing(bench: Bench, start: Any, rows: LMBatch) -> Any:
-    key = study_key(bench.config, 11)
+def _knowing(bench: Bench, start: Any, rows: LMBatch, name: str) -> Any:
+    key = study_key(bench.config, f"training: {name}")
     return finetuned(bench, start, rows, key, bench.config.tofu_epochs)
 
 

@@ -35,7 +35,9 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
             recipe = Recipe(cfg, config.lr, epochs, snapshots=epochs)
 
             def one(recipe: Recipe = recipe) -> dict:
-                path = unlearned(bench, known, forget, retain, recipe, study_key(config, 14))
+                path = unlearned(
+                    bench, known, forget, retain, recipe, study_key(config, "half: unlearning")
+                )
                 return judged.evaluation.path_logs(path)
 
             found = run.once(f"tofu_half_{name}_{number}", one)

@@ -97,7 +97,9 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         recipe = Recipe(cfg, config.lr, config.epochs, snapshots=config.tofu_snapshots)
 
         def one(recipe: Recipe = recipe) -> dict:
-            path = unlearned(bench, known, forget, retain, recipe, study_key(config, 12))
+            path = unlearned(
+                bench, known, forget, retain, recipe, study_key(config, "methods: unlearning")
+            )
             logs = judged.evaluation.path_logs(path)
             return {"logs": logs, "fluency": _fluency(bench, judged.evaluation, never, logs)}
 

@@ -6,7 +6,6 @@ than others; (c) evenly over answer length.
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxlab.runs import Claim, Run, holds, progress
@@ -69,7 +68,16 @@ def prepare(config, run: Run, bench: Bench, start: Any) -> Quarter:
         recipe = Recipe(cfg, config.lr, epochs, batch_size=20, snapshots=epochs)
 
         def one(recipe: Recipe = recipe) -> dict:
-            return {"path": unlearned(bench, known, forget, retain, recipe, study_key(config, 15))}
+            return {
+                "path": unlearned(
+                    bench,
+                    known,
+                    forget,
+                    retain,
+                    recipe,
+                    study_key(config, "quarter: published settings"),
+                )
+            }
 
         paths[name] = run.once(f"tofu_quarter_published_{name}", one)["path"]
     return Quarter(known, judged, paths)
@@ -111,7 +119,7 @@ def _searched(config, run: Run, bench: Bench, quarter: Quarter) -> dict:
         recipe = Recipe(cfg, lr, epochs, batch_size=20, snapshots=snapshots)
 
         def one(recipe: Recipe = recipe) -> dict:
-            key = study_key(config, 16)
+            key = study_key(config, "quarter: searched settings")
             path = unlearned(bench, quarter.known, forget, retain, recipe, key)
             return quarter.judged.evaluation.path_logs(path)
 
@@ -157,14 +165,16 @@ def _strong_and_weak(config, bench: Bench, start: Any, seed: int) -> dict:
     parts = [joined(take(bench.author_rows, retain), bench.general_rows)] * _STRONG
     parts += [take(bench.author_rows, forget[strong])] * _STRONG
     parts += [take(bench.author_rows, forget[~strong])] * _WEAK
-    key = jax.random.fold_in(study_key(config, 17), seed)
+    train_key = study_key(config, f"strong and weak {seed}: training")
+    unlearn_key = study_key(config, f"strong and weak {seed}: unlearning")
     passes = max(config.tofu_epochs // _STRONG, 1)
-    known = finetuned(bench, start, joined(*parts), key, passes)
+    known = finetuned(bench, start, joined(*parts), train_key, passes)
     evaluation = bench.evaluation(forget, retain, config.quarter_questions)
     found = {"strong": strong[: config.quarter_questions], "original": _end(evaluation, known)}
     for name, cfg in PUBLISHED.items():
         recipe = Recipe(cfg, config.lr, config.quarter_epochs, batch_size=20)
-        found[name] = _end(evaluation, last(unlearned(bench, known, forget, retain, recipe, key)))
+        path = unlearned(bench, known, forget, retain, recipe, unlearn_key)
+        found[name] = _end(evaluation, last(path))
     return found
 
 

@@ -51,14 +51,15 @@ def _attack(config, bench: Bench, models: Any, modes: tuple[str, ...]) -> dict:
     every = [jax.tree.map(lambda x, i=i: x[i], models) for i in range(_count(models))]
     before = np.array([_nll(bench, params, rows) for params in every])  # [models, rows]
     found = {"nll": before.mean(1)}
-    key = study_key(config, 18)
+    rows_key = study_key(config, "relearning: rows")
+    order_key = study_key(config, "relearning: order")
     for mode in modes:
-        chosen = relearn_subset(key, answer_lengths(rows), fraction=_SHARE, mode=mode)
+        chosen = relearn_subset(rows_key, answer_lengths(rows), fraction=_SHARE, mode=mode)
         batch_size = min(_BATCH, len(chosen))
         after = []
         for params in every:
             path = relearn(
-                key,
+                order_key,
                 bench.speaker.apply_fn,
                 params,
                 take(rows, chosen),

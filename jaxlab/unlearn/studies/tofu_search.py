@@ -50,7 +50,9 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         recipe = Recipe(cfg, lr, config.epochs, batch_size=20, snapshots=config.epochs)
 
         def one(recipe: Recipe = recipe) -> dict:
-            path = unlearned(bench, known, forget, retain, recipe, study_key(config, 40))
+            path = unlearned(
+                bench, known, forget, retain, recipe, study_key(config, "search: unlearning")
+            )
             return judged.evaluation.path_logs(path)
 
         path = judged.path(run.once(f"search_{percent:g}_{name}_{number}", one))

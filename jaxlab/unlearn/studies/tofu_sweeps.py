@@ -26,7 +26,9 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
     def end_of(name: str, cfg) -> dict[str, float]:
         def one() -> dict:
             recipe = Recipe(cfg, config.lr, config.epochs)
-            path = unlearned(bench, known, forget, retain, recipe, study_key(config, 13))
+            path = unlearned(
+                bench, known, forget, retain, recipe, study_key(config, "sweeps: unlearning")
+            )
             return judged.evaluation.path_logs(path)
 
         path = judged.path(run.once(f"tofu_sweep_{name}", one))
