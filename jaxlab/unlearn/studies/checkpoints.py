@@ -13,11 +13,9 @@ import numpy as np
 import optax
 
 from jaxlab import lm, parallel
-from jaxlab.lm.layers import head_logits
 from jaxlab.runs import Claim, Run, latest_step
-from jaxlab.unlearn.answers import FORMATS, Speaker
+from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, load_qa, split_indices
-from jaxlab.unlearn.log_probs import ChunkedHead
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import RETRAINED_AUC, chunk_text, load_muse
 from jaxlab.unlearn.muse_evaluation import muse_scores
@@ -32,8 +30,6 @@ from jaxlab.unlearn.training import epoch_order, reference_logprobs, warmup_line
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch
 
 _WEIGHT_DECAY = 0.01
-_LARGE_VOCAB = 16_384  # from here on the logits of a batch outweigh the rest of a step
-_HEAD_LEAVES = ("head", "embed")
 
 
 def method_of(config):
@@ -162,26 +158,6 @@ def _tofu_line(name: str, logs: dict, never: dict | None) -> str:
     )
 
 
-def _scoring(speaker: Speaker) -> tuple[Any, ChunkedHead | None]:
-    """The model as objectives take it; with a large vocabulary its head works in chunks."""
-    cfg = speaker.cfg
-    if cfg.vocab_size < _LARGE_VOCAB:
-        return speaker.apply_fn, None
-
-    def hidden_fn(params: Any, tokens: jax.Array) -> jax.Array:
-        return lm.forward(params, cfg, tokens).hidden
-
-    def weights(params: Any) -> dict:
-        leaves = _HEAD_LEAVES if cfg.tie_embeddings else _HEAD_LEAVES[:1]
-        return {name: params[name] for name in leaves if name in params}
-
-    return hidden_fn, ChunkedHead(weights, functools.partial(_head_logits, cfg))
-
-
-def _head_logits(cfg: lm.LMConfig, weights: dict, hidden: jax.Array) -> jax.Array:
-    return head_logits(weights, cfg, hidden)
-
-
 def _train(
     config, run: Run, speaker: Speaker, params: Any, forget: LMBatch, retain: LMBatch, idk
 ) -> Any:
@@ -204,7 +180,7 @@ def _train(
     per_epoch = -(-count // batch_size)
     steps = per_epoch * config.epochs
     form = "pmap" if devices > 1 else "jit"
-    model, head = _scoring(speaker)
+    model, head = scoring(speaker.cfg)
     loss_fn = data_parallel_loss(model, cfg, mapped=form == "pmap", head=head)
     schedule = warmup_linear(config.lr, per_epoch, config.epochs)
     optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxlab.runs import Claim, Run, holds, progress
 from jaxlab.unlearn import figures
+from jaxlab.unlearn.answers import scoring
 from jaxlab.unlearn.data import QA
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import MuseCorpus, chunk_text
@@ -161,9 +162,10 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
     batch_size = min(16, len(forget.tokens))
     per_epoch = -(-len(forget.tokens) // batch_size)
     epochs = max(config.epochs // 2, 1)
+    hidden_fn, head = scoring(bench.speaker.cfg)
     result = unlearn(
         study_key(config, "MUSE: unlearning"),
-        bench.speaker.apply_fn,
+        hidden_fn,
         known,
         forget,
         cfg=cfg,
@@ -172,5 +174,6 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
         batch_size=batch_size,
         retain=kept,
         num_snapshots=1,
+        head=head,
     )
     return last(result.params)

@@ -16,7 +16,7 @@ import optax
 
 from jaxlab import lm
 from jaxlab.runs import Run
-from jaxlab.unlearn.answers import FORMATS, Speaker
+from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, split_indices
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.studies.seeds import study_key
@@ -60,6 +60,8 @@ class Bench(NamedTuple):
       pretraining: questions of other authors.
       author_rows, general_rows, refusal_rows: encoded; refusals belong to `authors` row by row.
       config: sizes and epochs.
+      number: which of the models that know the authors; each has an order of its own in
+        training and in unlearning. What they start from, and what is retrained, they share.
     """
 
     speaker: Speaker
@@ -71,6 +73,11 @@ class Bench(NamedTuple):
     general_rows: LMBatch
     refusal_rows: LMBatch
     config: Any
+    number: int = 0
+
+    def key(self, use: str) -> jax.Array:
+        """The key of one use of random numbers, with this model."""
+        return jax.random.fold_in(study_key(self.config, use), self.number)
 
     def split(self, percent: float) -> tuple[np.ndarray, np.ndarray]:
         """(retain, forget) row numbers of `authors`."""
@@ -155,19 +162,22 @@ def pretrained(bench: Bench, run: Run) -> Any:
 def original(bench: Bench, run: Run, start: Any) -> Any:
     """Parameters that know all authors."""
     rows = joined(bench.author_rows, bench.general_rows)
-    return run.once("tofu_original", functools.partial(_knowing, bench, start, rows, "original"))
+    return run.once(
+        f"tofu_original_{bench.number}",
+        functools.partial(_knowing, bench, start, rows, bench.key("training: original")),
+    )
 
 
 def retrained(bench: Bench, run: Run, start: Any, percent: float) -> Any:
-    """Parameters that know the authors but for the forget set of this size."""
+    """Parameters that know the authors but for the forget set of this size; one for all models."""
     retain, _ = bench.split(percent)
     rows = joined(take(bench.author_rows, retain), bench.general_rows)
     name = f"retrained_{percent:g}"
-    return run.once(f"tofu_{name}", functools.partial(_knowing, bench, start, rows, name))
+    key = bench._replace(number=0).key(f"training: {name}")
+    return run.once(f"tofu_{name}", functools.partial(_knowing, bench, start, rows, key))
 
 
-def _knowing(bench: Bench, start: Any, rows: LMBatch, name: str) -> Any:
-    key = study_key(bench.config, f"training: {name}")
+def _knowing(bench: Bench, start: Any, rows: LMBatch, key: jax.Array) -> Any:
     return finetuned(bench, start, rows, key, bench.config.tofu_epochs)
 
 
@@ -182,10 +192,11 @@ def finetuned(
 ) -> Any:
     """Parameters after training on rows with a cosine schedule."""
     steps = max(epochs * len(rows.tokens) // batch_size, 1)
+    hidden_fn, head = scoring(bench.speaker.cfg)
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 10, steps, peak / 50)
     return relearn(
         key,
-        bench.speaker.apply_fn,
+        hidden_fn,
         params,
         rows,
         optimizer=optax.chain(
@@ -193,6 +204,7 @@ def finetuned(
         ),
         num_steps=steps,
         batch_size=batch_size,
+        head=head,
     ).params
 
 
@@ -207,9 +219,10 @@ def unlearned(
     """The models along one unlearning run, leaves `[snapshots, ...]`."""
     batch_size = min(recipe.batch_size, len(forget))
     per_epoch = -(-len(forget) // batch_size)
+    hidden_fn, head = scoring(bench.speaker.cfg)
     return unlearn(
         key,
-        bench.speaker.apply_fn,
+        hidden_fn,
         params,
         take(bench.author_rows, forget),
         cfg=recipe.cfg,
@@ -219,6 +232,7 @@ def unlearned(
         retain=take(bench.author_rows, retain),
         idk=take(bench.refusal_rows, forget),
         num_snapshots=recipe.snapshots,
+        head=head,
     ).params
 
 
