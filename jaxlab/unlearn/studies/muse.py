@@ -108,8 +108,9 @@ def _claim(config, table: dict) -> Claim:
         f"{config.muse_epochs} epochs of training; all models: "
         + "; ".join(f"{name} {_row(row)}" for name, row in rows.items())
         + f"; AUC of the retrained model {rows['retrained']['auc']:.3f}. SimNPO against NPO is "
-        "reported. Criterion: PrivLeak of the original <= -50; GA's > 0 with KnowMem retain near "
-        "0 (< 5).",
+        "reported. A collapsed model finds what it forgot and what it never saw equally unlikely: "
+        "the paper's GA has PrivLeak -24 on Books. Criterion: PrivLeak of the original <= -50; "
+        "GA's > 0 with KnowMem retain near 0 (< 5).",
     )
 
 
