@@ -95,6 +95,9 @@ class Config:
     search_percents: tuple[float, ...] = option(
         (10.0, 25.0, 50.0), "percent of the rows forgotten in a search"
     )
+    search_methods: tuple[str, ...] = option(
+        tuple(tofu_search.FORMS), "methods whose settings are searched"
+    )
     search_cells: int = option(
         tofu_search.CELLS, f"settings of each method in a search, at most {tofu_search.CELLS}"
     )
@@ -284,6 +287,7 @@ def _check(config: Config) -> None:
         raise ValueError("the search is on mini-TOFU; leave model_dir out")
     needed = {"GA", "GA+RT", "NPO+RT", "SimNPO+RT"}
     _check_names("tofu_methods", config.tofu_methods, tuple(tofu_methods.METHODS), needed)
+    _check_names("search_methods", config.search_methods, tuple(tofu_search.FORMS))
     _check_names("quarter_methods", config.quarter_methods, tuple(tofu_quarter.SEARCHED))
     _check_names("relearn", config.relearn, SUBSET_MODES)
     if set(config.parts) - PARTS.keys():

@@ -115,7 +115,7 @@ def test_every_part_runs(tmp_path):
 
 
 def test_every_method_is_searched_with_one_budget():
-    for name in tofu_search._FORMS:
+    for name in tofu_search.FORMS:
         cells = [(repr(form), rate) for form, rate in tofu_search.cells(name)]
         assert len(set(cells)) == tofu_search.CELLS
         assert len({rate for _, rate in cells[:2]}) == 2
@@ -144,9 +144,9 @@ def test_a_search_goes_on_where_it_was(tmp_path):
     assert claim.id == "search"
     table = (tmp_path / "artifacts" / "search.csv").read_text("utf-8").splitlines()
     assert table[0].startswith("percent,method,beta")
-    assert len(table) == 1 + len(tofu_search._FORMS)
+    assert len(table) == 1 + len(tofu_search.FORMS)
     phases = sorted((tmp_path / "results").glob("search_*.npz"))
-    assert len(phases) == len(tofu_search._FORMS)
+    assert len(phases) == len(tofu_search.FORMS)
     kept = [phase.stat().st_mtime_ns for phase in phases[1:]]
     phases[0].unlink()
     assert run_with(tmp_path, **changes) == [claim]
@@ -277,6 +277,7 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"chain_sequences": 10}, "chain_sequences must be >= 50"),
         ({"tofu_width": 12}, "tofu_width must be a multiple of 8"),
         ({"search_cells": 9}, "search_cells must be <= 8, got 9"),
+        ({"search_methods": ("GA",)}, "search_methods must be of NPO"),
         ({"search_percents": (0.0,)}, r"search_percents must lie in \(0, 100\)"),
         ({"fewer_percents": (5.0, 10.0)}, r"fewer_percents must lie in \(0, 10\)"),
         ({"seeds": 0}, "seeds must be >= 1, got 0"),

@@ -23,7 +23,7 @@ _RATES = (5e-4, 1e-3)
 _RETAIN_COEFFS = (10.0, 5.0, 30.0, 2.0)
 # (beta, retain weight), the likeliest first: a smaller budget takes the first cells.
 _SOFT = ((0.05, 10.0), (0.02, 30.0), (0.02, 10.0), (0.1, 10.0))
-_FORMS = {
+FORMS = {
     "NPO+RT": [method_config("npo+rt", beta=b, retain_coeff=c) for b, c in _SOFT],
     "SimNPO+RT": [
         method_config("simnpo+rt", beta=b, gamma=g, forget_coeff=1.0, retain_coeff=c)
@@ -39,25 +39,24 @@ _COLUMNS = ("percent", "method", *_NUMBERS, "lr", "epoch", "fq", "ks", "mu", "pr
 
 def cells(name: str) -> list[tuple[UnlearnConfig, float]]:
     """(method, peak learning rate) of every cell of a method; neighbours differ in both."""
-    forms = _FORMS[name]
+    forms = FORMS[name]
     first = [(form, _RATES[i % 2]) for i, form in enumerate(forms)]
     return first + [(form, _RATES[(i + 1) % 2]) for i, form in enumerate(forms)]
 
 
 def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     """Runs every cell, selects, and leaves `search.csv` and `selected.json` in `artifacts`."""
-    rows, selected, paths = [], [], {}
+    rows, selected = [], []
     for percent in config.search_percents:
         judged, found = _cells(config, run, bench, start, percent)
         table = [row for cell in found for row in _rows(config, percent, *cell)]
         best = _best(table, judged.report(judged.logs).model_utility)
         rows += table
         selected += best
-        kept = {(row["method"], row["cell"]) for row in best}
-        paths[percent] = {name: path for name, number, path in found if (name, number) in kept}
-    run.write_text("search.csv", _as_csv(rows, selected))
-    run.write_json("selected.json", selected)
-    run.figure("search", figures.search(rows, selected))
+        # After every share of the rows, so that a run that is cut short leaves what it found.
+        run.write_text("search.csv", _as_csv(rows, selected))
+        run.write_json("selected.json", selected)
+        run.figure("search", figures.search(rows, selected))
     return [_claim(config, rows, selected)]
 
 
@@ -83,7 +82,7 @@ def _cells(config, run: Run, bench: Bench, start: Any, percent: float) -> tuple[
     )
     epochs = epochs_at(config, percent)
     found = []
-    every = [(name, i) for i in range(config.search_cells) for name in _FORMS]
+    every = [(name, i) for i in range(config.search_cells) for name in config.search_methods]
     for name, number in progress(every, f"search at {percent:g}%"):
         cfg, lr = cells(name)[number]
         recipe = Recipe(cfg, lr, epochs, batch_size=20, snapshots=_snapshots(epochs))
@@ -118,7 +117,7 @@ def _rows(config, percent: float, name: str, number: int, path: dict) -> list[di
 def _best(table: list[dict], utility: float) -> list[dict]:
     """Of each method the useful row with the highest forget quality, where there is one."""
     useful = [row for row in table if row["mu"] >= _USEFUL * utility]
-    found = [[row for row in useful if row["method"] == name] for name in _FORMS]
+    found = [[row for row in useful if row["method"] == name] for name in FORMS]
     return [max(mine, key=lambda row: row["fq"]) for mine in found if mine]
 
 
@@ -143,7 +142,7 @@ def _claim(config, rows: list[dict], selected: list[dict]) -> Claim:
                 f"{name} {chosen[name]['fq']:.2g} / {chosen[name]['mu']:.3f}"
                 if name in chosen
                 else f"{name} none"
-                for name in _FORMS
+                for name in config.search_methods
             )
         )
     return Claim(
