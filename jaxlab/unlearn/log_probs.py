@@ -95,13 +95,15 @@ class ChunkedHead(NamedTuple):
     def fitted(self, labels: jax.Array, order: jax.Array) -> "ChunkedHead":
         """The same for batches of the rows `order` `[S, B]` of labels `[N, T]`.
 
-        Rounded up to a multiple of 64, so that orders share programs. Traced arrays leave it.
+        Rounded up to eighths of a batch's positions, so that other orders and lengths find the
+        same program. Traced arrays leave it as it is.
         """
         if isinstance(labels, jax.core.Tracer) or isinstance(order, jax.core.Tracer):
             return self
         counts = (np.asarray(labels)[:, 1:] != IGNORE_INDEX).sum(1)
         most = int(counts[np.asarray(order)].sum(1).max())
-        return self._replace(scored=max(-(-most // 64) * 64, 64))
+        eighth = -(-np.shape(order)[1] * (np.shape(labels)[1] - 1) // 8)
+        return self._replace(scored=max(-(-most // eighth), 1) * eighth)
 
 
 def chunked_token_logprobs(

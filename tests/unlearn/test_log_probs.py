@@ -148,11 +148,12 @@ def test_more_scored_positions_than_room_is_seen():
 
 
 def test_room_is_that_of_the_fullest_batch():
-    labels = np.full((3, 200), -100)
-    labels[0, :100] = labels[1, 1:41] = labels[2, 5:6] = 1  # 99, 40 and 1 scored
+    labels = np.full((3, 201), -100)
+    labels[0, :101] = labels[1, 1:41] = labels[2, 5:6] = 1  # 100, 40 and 1 scored of 200
     head = tiny_head(None)
-    assert head.fitted(labels, np.array([[1, 2], [2, 2]])).scored == 64
-    assert head.fitted(labels, np.array([[1, 2], [0, 1]])).scored == 192
+    assert head.fitted(labels, np.array([[1, 2], [2, 2]])).scored == 50  # 41 in eighths of 400
+    assert head.fitted(labels, np.array([[1, 2], [0, 1]])).scored == 150
+    assert head.fitted(labels, np.array([[0, 0]])).scored == 200
     fits = []
     jax.eval_shape(lambda traced: fits.append(head.fitted(traced, np.zeros((1, 1), int))), labels)
     assert fits == [head]
