@@ -1,13 +1,26 @@
 """What the studies make of results: phases, selections, verdicts over several models."""
 
+import dataclasses
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
 from jaxlab.runs import Run
 from jaxlab.unlearn import experiment
-from jaxlab.unlearn.studies import random_features, tofu_half, tofu_methods, tofu_quarter
+from jaxlab.unlearn.studies import (
+    random_features,
+    tofu_bench,
+    tofu_half,
+    tofu_methods,
+    tofu_quarter,
+    tofu_relearning,
+    tofu_search,
+    tofu_sweeps,
+)
+from jaxlab.unlearn.tofu import load_tofu
+from jaxlab.unlearn.tofu_metrics import SPLITS
 
 SMALL = experiment.PRESETS["small"]
 
@@ -122,3 +135,111 @@ def test_seeds_on_which_npo_is_lowest_are_counted():
     npo = {"forget": np.array([[1.0, 0.1], [1.0, 0.5]]), "retain": np.zeros((2, 2))}
     other = {"forget": np.array([[1.0, 0.2], [1.0, 0.2]]), "retain": np.zeros((2, 2))}
     assert random_features._lowest_on({"NPO+RT": npo, "GA": other}) == "1 of 2"
+
+
+class FakeEvaluation:
+    """Random logs in the official layout instead of a model's."""
+
+    def __init__(self, forget, retain, questions):
+        counts = {"forget": questions, "retain": 5, "real_authors": 3, "world_facts": 3}
+        qa = load_tofu("retain_perturbed")[0]
+        self.sets = {name: [qa] * count for name, count in counts.items()}
+        self.rng = np.random.default_rng(0)
+
+    def logs(self, params):
+        found = {
+            SPLITS[name]: {
+                "avg_gt_loss": self.rng.random(len(rows)),
+                "avg_paraphrased_loss": self.rng.random(len(rows)),
+                "average_perturb_loss": self.rng.random((len(rows), 5)),
+                "rougeL_recall": self.rng.random(len(rows)),
+            }
+            for name, rows in self.sets.items()
+        }
+        count = len(self.sets["forget"])
+        return found | {"answers": np.array(["no"] * count), "repetition": np.full(count, 0.1)}
+
+    def path_logs(self, path):
+        return {str(i + 1): self.logs(None) for i in range(len(path["w"]))}
+
+
+@pytest.fixture
+def without_models(monkeypatch):
+    """The studies with their plumbing, and neither training nor evaluation."""
+    keys = []
+
+    def unlearned(bench, params, forget, retain, recipe, key):
+        keys.append((bench.number, tuple(jax.random.key_data(key).tolist())))
+        return {"w": np.zeros(recipe.snapshots)}
+
+    def nll(bench, params, rows):
+        return np.linspace(0.1, 2, len(rows.tokens))
+
+    one_model = {"w": np.zeros(())}
+    studies = (tofu_methods, tofu_quarter, tofu_half, tofu_sweeps, tofu_relearning, tofu_search)
+    for module in studies:
+        for name in ("original", "retrained", "finetuned"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda *arguments: one_model)
+        if hasattr(module, "unlearned"):
+            monkeypatch.setattr(module, "unlearned", unlearned)
+    monkeypatch.setattr(tofu_methods, "answer_nll", nll)
+    monkeypatch.setattr(tofu_relearning, "_nll", nll)
+    path = SimpleNamespace(params={"w": np.zeros(3)})
+    monkeypatch.setattr(tofu_relearning, "relearn", lambda *arguments, **settings: path)
+    monkeypatch.setattr(tofu_bench.Bench, "evaluation", lambda self, *sizes: FakeEvaluation(*sizes))
+    monkeypatch.setattr(experiment.simplicity, "measure", lambda config, run: [])
+    return keys
+
+
+def test_every_study_takes_every_model(without_models, tmp_path):
+    config = dataclasses.replace(
+        experiment.PRESETS["smoke"],
+        tofu_authors=20,
+        tofu_vocab=600,
+        tofu_length=128,
+        tofu_methods=tuple(tofu_methods.METHODS),
+        seeds=2,
+        fewer_percents=(1.0, 5.0),
+        parts=tuple(experiment.PARTS),
+        quarter_questions=40,
+    )
+    with Run(tmp_path, config) as run:
+        claims = experiment._tofu(config, run, tofu_bench.load_bench(config), None)
+    rows = {claim.id: claim for claim in claims}
+    assert {"N1-tofu", "N4", "N5", "S3", "N4-1", "N4-5", "N6", "N8"} <= rows.keys()
+    assert {"S5", "S5b", "S5c", "S7", "S8"} <= rows.keys()
+    for name in ("N1-tofu", "N5", "S5c"):
+        assert "n=2" in rows[name].measured
+    assert rows["N4-1"].verdict == rows["N4-5"].verdict == "reported"
+    phases = {path.stem for path in (tmp_path / "results").iterdir()}
+    assert {"tofu_10_NPO+RT_1", "tofu_5_NPO+RT_1", "tofu_half_GA+KL_0_1"} <= phases
+    assert {"tofu_quarter_NPO+RT_1", "tofu_quarter_ends_1", "tofu_halves_1"} <= phases
+    assert "tofu_10_KTO+RT_1" not in phases  # no criterion names it: once is enough
+    assert {number for number, _ in without_models} == {0, 1}
+    by_model = [{key for number, key in without_models if number == i} for i in (0, 1)]
+    assert not by_model[0] & by_model[1]
+
+
+def test_a_search_tables_every_checkpoint(without_models, tmp_path):
+    config = dataclasses.replace(
+        experiment.PRESETS["smoke"],
+        tofu_authors=4,
+        tofu_vocab=600,
+        tofu_length=128,
+        search_percents=(10.0, 50.0),
+        search_methods=("NPO+RT", "GA+RT"),
+        search_cells=2,
+    )
+    with Run(tmp_path, config) as run:
+        (claim,) = tofu_search.measure(config, run, tofu_bench.load_bench(config), None)
+    table = (tmp_path / "artifacts" / "search.csv").read_text("utf-8").splitlines()
+    rows = [dict(zip(table[0].split(","), line.split(","), strict=True)) for line in table[1:]]
+    # Two methods with two cells: 8 epochs at 10% and 4 at 50%, every second one.
+    assert [row["epoch"] for row in rows if row["percent"] == "10"] == list("2468") * 4
+    assert [row["epoch"] for row in rows if row["percent"] == "50"] == list("24") * 4
+    chosen = [(row["percent"], row["method"]) for row in rows if row["selected"] == "1"]
+    assert len(chosen) == len(set(chosen)) <= 4
+    assert claim.verdict == "reported"
+    # One key for all cells of a size, so that settings are compared on the same batches.
+    assert len(set(without_models)) == 2
