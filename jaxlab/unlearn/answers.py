@@ -3,6 +3,7 @@
 Axes: N rows, T tokens.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +11,15 @@ import jax
 import numpy as np
 
 from jaxlab import lm
+from jaxlab.lm.layers import head_logits
 from jaxlab.unlearn.data import encode_qa, stack_rows
-from jaxlab.unlearn.log_probs import IGNORE_INDEX
+from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead
 from jaxlab.unlearn.objective import ApplyFn
 from jaxlab.unlearn.training import reference_logprobs
 from jaxlab.unlearn.types import LMBatch
+
+_LARGE_VOCAB = 16_384  # from here on the logits of a batch outweigh the rest of a step
+_HEAD_LEAVES = ("head", "embed")
 
 
 class PromptFormat(NamedTuple):
@@ -106,12 +111,35 @@ class Speaker(NamedTuple):
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids], ids
 
 
+@functools.cache  # one pair of functions for one model: compiled programs are found by them
+def scoring(cfg: lm.LMConfig) -> tuple[ApplyFn, ChunkedHead]:
+    """A model in two parts, its hidden states and its head, as objectives take it.
+
+    The head makes logits where tokens are scored; of a large vocabulary, a chunk at a time.
+    """
+
+    def hidden_fn(params: Any, tokens: jax.Array) -> jax.Array:
+        return lm.forward(params, cfg, tokens).hidden
+
+    def weights(params: Any) -> dict:
+        leaves = _HEAD_LEAVES if cfg.tie_embeddings else _HEAD_LEAVES[:1]
+        return {name: params[name] for name in leaves if name in params}
+
+    chunk_size = 256 if cfg.vocab_size >= _LARGE_VOCAB else None
+    return hidden_fn, ChunkedHead(weights, functools.partial(_head_logits, cfg), chunk_size)
+
+
+def _head_logits(cfg: lm.LMConfig, weights: dict, hidden: jax.Array) -> jax.Array:
+    return head_logits(weights, cfg, hidden)
+
+
 def answer_lengths(rows: LMBatch) -> np.ndarray:
     """The number of scored tokens of each row, `[N]` int64."""
     return np.asarray(rows.labels[:, 1:] != IGNORE_INDEX).sum(1)
 
 
-def answer_nll(apply_fn: ApplyFn, params: Any, rows: LMBatch) -> np.ndarray:
+def answer_nll(speaker: Speaker, params: Any, rows: LMBatch) -> np.ndarray:
     """Mean negative log-likelihood per scored token of each row, `[N]` float64, nats."""
-    logp = np.asarray(reference_logprobs(apply_fn, params, rows), np.float64)
+    hidden_fn, head = scoring(speaker.cfg)
+    logp = np.asarray(reference_logprobs(hidden_fn, params, rows, head=head), np.float64)
     return -logp / np.maximum(answer_lengths(rows), 1)

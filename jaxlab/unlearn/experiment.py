@@ -41,7 +41,7 @@ class Config:
 
     experiment: str = option(
         "all",
-        "which study; search, which all leaves out, looks for settings at forget_percent",
+        "which study; search, which all leaves out, looks for settings at search_percents",
         choices=("all", *EXPERIMENTS, "search"),
     )
     seed: int = option(0, "seed of data, weights and order")
@@ -76,7 +76,12 @@ class Config:
     tofu_answer_tokens: int = option(40, "longest greedy answer, tokens")
     tofu_methods: tuple[str, ...] = option(tuple(tofu_methods.METHODS), "methods compared")
     tofu_snapshots: int = option(2, "evaluations along each of their runs")
-    tofu_seeds: int = option(1, "trainings in the study of strong and weak memories")
+    seeds: int = option(
+        3, "models made to forget in the rows of tofu that are judged; sweeps take the first"
+    )
+    fewer_percents: tuple[float, ...] = option(
+        (1.0, 5.0), "smaller forget sets, percent, on which the methods are compared too"
+    )
     retain_coeffs: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0, 5.0), "retain weights tried")
     gammas: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0), "margins tried")
     betas: tuple[float, ...] = option((0.1, 1.0, 2.5, 5.0), "temperatures of SimNPO tried")
@@ -86,6 +91,12 @@ class Config:
     quarter_epochs: int = option(6, "epochs there at the papers' temperatures")
     quarter_methods: tuple[str, ...] = option(
         ("NPO+RT", "SimNPO+RT", "GA+RT", "IDK+RT"), "methods there at searched settings"
+    )
+    search_percents: tuple[float, ...] = option(
+        (10.0, 25.0, 50.0), "percent of the rows forgotten in a search"
+    )
+    search_methods: tuple[str, ...] = option(
+        tuple(tofu_search.FORMS), "methods whose settings are searched"
     )
     search_cells: int = option(
         tofu_search.CELLS, f"settings of each method in a search, at most {tofu_search.CELLS}"
@@ -143,6 +154,8 @@ PRESETS = {
         tofu_answer_tokens=16,
         tofu_methods=("GA", "GA+RT", "NPO+RT", "SimNPO+RT"),
         tofu_snapshots=1,
+        seeds=1,
+        fewer_percents=(),
         step_rounds=5,
         lr=2e-3,
         epochs=8,
@@ -154,7 +167,7 @@ PRESETS = {
         tofu_questions=300,
         tofu_general=117,
         tofu_snapshots=10,
-        tofu_seeds=3,
+        seeds=5,
         quarter_methods=tuple(tofu_quarter.SEARCHED),
         max_len=500,
     ),
@@ -179,7 +192,7 @@ _COUNTS = (
     "tofu_general",
     "tofu_answer_tokens",
     "tofu_snapshots",
-    "tofu_seeds",
+    "seeds",
     "half_epochs",
     "half_settings",
     "quarter_questions",
@@ -230,13 +243,14 @@ def _tofu(config: Config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     claims = simplicity.measure(config, run)
     claims += tofu_methods.measure(config, run, bench, start)
 
-    def quarter() -> tofu_quarter.Quarter:
-        return tofu_quarter.prepare(config, run, bench, start)
+    def quarters(count: int) -> list[tofu_quarter.Quarter]:
+        models = (bench._replace(number=number) for number in range(count))
+        return [tofu_quarter.prepare(config, run, model, start) for model in models]
 
     studies = {
-        "quarter": lambda: tofu_quarter.measure(config, run, bench, start, quarter()),
+        "quarter": lambda: tofu_quarter.measure(config, run, bench, start, quarters(config.seeds)),
         "half": lambda: tofu_half.measure(config, run, bench, start),
-        "relearning": lambda: tofu_relearning.measure(config, run, bench, start, quarter()),
+        "relearning": lambda: tofu_relearning.measure(config, run, bench, start, *quarters(1)),
         "sweeps": lambda: tofu_sweeps.measure(config, run, bench, start),
     }
     for name, study in studies.items():
@@ -273,6 +287,7 @@ def _check(config: Config) -> None:
         raise ValueError("the search is on mini-TOFU; leave model_dir out")
     needed = {"GA", "GA+RT", "NPO+RT", "SimNPO+RT"}
     _check_names("tofu_methods", config.tofu_methods, tuple(tofu_methods.METHODS), needed)
+    _check_names("search_methods", config.search_methods, tuple(tofu_search.FORMS))
     _check_names("quarter_methods", config.quarter_methods, tuple(tofu_quarter.SEARCHED))
     _check_names("relearn", config.relearn, SUBSET_MODES)
     if set(config.parts) - PARTS.keys():
@@ -283,6 +298,13 @@ def _check(config: Config) -> None:
         )
     if not 0 < config.forget_percent < 100:
         raise ValueError(f"forget_percent must lie in (0, 100), got {config.forget_percent}")
+    if not all(0 < percent < config.forget_percent for percent in config.fewer_percents):
+        raise ValueError(
+            f"fewer_percents must lie in (0, {config.forget_percent:g}), below forget_percent, got "
+            f"{config.fewer_percents}"
+        )
+    if not config.search_percents or not all(0 < p < 100 for p in config.search_percents):
+        raise ValueError(f"search_percents must lie in (0, 100), got {config.search_percents}")
     if set(config.alphas) - {0.0, 1.0}:
         raise ValueError(f"alphas must be 0 and 1, got {config.alphas}")
     if config.data_dir and not config.model_dir:

@@ -138,6 +138,28 @@ def tofu_paths(paths: dict, retrained) -> Figure:
 
 
 @styled
+def search(rows: list[dict], selected: list[dict]) -> Figure:
+    """Utility over forget quality of every checkpoint of a search, a panel a share of the rows."""
+    shares = sorted({row["percent"] for row in rows})
+    figure, panels = subplots(1, len(shares), width=3.6 * len(shares), height=3.3, squeeze=False)
+    for panel, percent in zip(panels[0], shares, strict=True):
+        here = [row for row in rows if row["percent"] == percent]
+        for name in dict.fromkeys(row["method"] for row in here):
+            mine = [row for row in here if row["method"] == name]
+            quality = [np.log10(max(row["fq"], 1e-30)) for row in mine]
+            panel.plot(quality, [row["mu"] for row in mine], ".", color=color_of(name), label=name)
+        for row in selected:
+            if row["percent"] == percent:
+                place = np.log10(max(row["fq"], 1e-30)), row["mu"]
+                panel.plot(*place, "o", markersize=10, fillstyle="none", color=BLACK)
+        panel.set(xlabel="log10 forget quality", ylim=(0, 1))
+        panel.set_title(f"forget {percent:g}% (circle: selected)")
+    panels[0][0].set_ylabel("model utility")
+    panels[0][-1].legend()
+    return figure
+
+
+@styled
 def weights(result: dict) -> Figure:
     """Weight of each forget example over its length, early and late."""
     names = [name for name in ("NPO+RT", "SimNPO+RT") if name in result]

@@ -75,18 +75,35 @@ def sequence_logprobs(
 
 
 class ChunkedHead(NamedTuple):
-    """The last product of a language model, for vocabularies whose logits do not fit in memory.
+    """The last product of a language model on its own, so that it need not be made everywhere.
 
     Attributes:
       weights: from the model's parameters to the head's own; a gradient is accumulated over
         chunks for these alone.
       logits: `(weights, hidden [n, D]) -> logits [n, V]`.
-      chunk_size: positions whose logits exist at one time.
+      chunk_size: positions whose logits exist at one time, for vocabularies whose logits do not
+        fit in memory; None makes all at once and keeps them.
+      scored: the most positions of a batch that are scored; logits are made of these alone. None
+        makes them of all. A batch with more of them scores nan.
     """
 
     weights: Callable[[Any], Any]
     logits: Callable[[Any, jax.Array], jax.Array]
-    chunk_size: int = 256
+    chunk_size: int | None = 256
+    scored: int | None = None
+
+    def fitted(self, labels: jax.Array, order: jax.Array) -> "ChunkedHead":
+        """The same for batches of the rows `order` `[S, B]` of labels `[N, T]`.
+
+        Rounded up to eighths of a batch's positions, so that other orders and lengths find the
+        same program. Traced arrays leave it as it is.
+        """
+        if isinstance(labels, jax.core.Tracer) or isinstance(order, jax.core.Tracer):
+            return self
+        counts = (np.asarray(labels)[:, 1:] != IGNORE_INDEX).sum(1)
+        most = int(counts[np.asarray(order)].sum(1).max())
+        eighth = -(-np.shape(order)[1] * (np.shape(labels)[1] - 1) // 8)
+        return self._replace(scored=max(-(-most // eighth), 1) * eighth)
 
 
 def chunked_token_logprobs(
@@ -99,8 +116,9 @@ def chunked_token_logprobs(
 ) -> TokenLogProbs:
     """`token_logprobs` of `head.logits(hidden)` without ever holding `[B, T, V]`.
 
-    A scan over chunks of positions that computes their logits again in the backward pass: one more
-    product with the head, for memory that does not grow with B and T.
+    With a chunk size, a scan over chunks of positions that computes their logits again in the
+    backward pass: one more product with the head, for memory that does not grow with B and T. With
+    `head.scored`, positions that are not scored cost nothing.
 
     Args:
       head: the head and the size of a chunk.
@@ -117,14 +135,37 @@ def chunked_token_logprobs(
         raise ValueError(
             f"hidden [B, T, D] and labels [B, T] must agree, got {hidden.shape} and {labels.shape}"
         )
-    if head.chunk_size < 1:
+    if head.chunk_size is not None and head.chunk_size < 1:
         raise ValueError(f"chunk_size must be >= 1, got {head.chunk_size}")
     _require_integers(labels)
     labels = labels[:, 1:]
+    mask = labels != ignore_index
+    flat, flat_labels = hidden[:, :-1].reshape(-1, hidden.shape[-1]), labels.reshape(-1)
     weights = head.weights(params)
+    if head.scored is None or head.scored >= labels.size:
+        logp = _flat_logprobs(head, weights, flat, flat_labels, ignore_index)
+        return TokenLogProbs(logp.reshape(labels.shape), mask)
+    place = jnp.nonzero(mask.reshape(-1), size=head.scored, fill_value=labels.size)[0]
+    logp = _flat_logprobs(
+        head,
+        weights,
+        flat.at[place].get(mode="fill", fill_value=0),
+        flat_labels.at[place].get(mode="fill", fill_value=ignore_index),
+        ignore_index,
+    )
+    logp = jnp.where(mask.sum() > head.scored, jnp.nan, logp)
+    everywhere = jnp.zeros(labels.size, logp.dtype).at[place].set(logp, mode="drop")
+    return TokenLogProbs(everywhere.reshape(labels.shape), mask)
 
-    def chunks(array: jax.Array, fill: int) -> jax.Array:
-        flat = array.reshape(labels.size, *array.shape[2:])
+
+def _flat_logprobs(
+    head: ChunkedHead, weights: Any, hidden: jax.Array, labels: jax.Array, ignore_index: int
+) -> jax.Array:
+    """Log-probabilities `[n]` at positions with hidden states `[n, D]`."""
+    if head.chunk_size is None or head.chunk_size >= labels.size:
+        return _score_chunk(head.logits, ignore_index, weights, hidden, labels)
+
+    def chunks(flat: jax.Array, fill: int) -> jax.Array:
         padding = ((0, -labels.size % head.chunk_size),) + ((0, 0),) * (flat.ndim - 1)
         flat = jnp.pad(flat, padding, constant_values=fill)
         return flat.reshape(-1, head.chunk_size, *flat.shape[1:])
@@ -135,10 +176,8 @@ def chunked_token_logprobs(
     def body(carry, chunk):
         return carry, score(weights, *chunk)
 
-    _, logp = jax.lax.scan(body, None, (chunks(hidden[:, :-1], 0), chunks(labels, ignore_index)))
-    return TokenLogProbs(
-        logp.reshape(-1)[: labels.size].reshape(labels.shape), labels != ignore_index
-    )
+    _, logp = jax.lax.scan(body, None, (chunks(hidden, 0), chunks(labels, ignore_index)))
+    return logp.reshape(-1)[: labels.size]
 
 
 def _score_chunk(

@@ -61,7 +61,7 @@ class Evaluation(NamedTuple):
         Beside the four sets, `answers` holds the greedy answers to the forget set as texts, and
         `repetition` the share of repeated 2-grams in each.
         """
-        nll = answer_nll(self.speaker.apply_fn, params, self.rows)
+        nll = answer_nll(self.speaker, params, self.rows)
         questions = [qa for rows in self.sets.values() for qa in rows]
         texts, ids = self.speaker.greedy_answers(
             params,

@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead, sequence_logprobs, summed
+from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead, summed
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.objective import ApplyFn, Objective, make_objective, output_logprobs
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch, UnlearnResult, UnlearnState
@@ -82,6 +83,9 @@ def reference_logprobs(
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     count = batch.tokens.shape[0]
     batch_size = max(min(batch_size, count), 1)
+    if head is not None and head.scored is None and count:
+        order = np.resize(np.arange(count), (-(-count // batch_size), batch_size))
+        head = head.fitted(batch.labels, order)
     return _reference_logprobs(apply_fn, params, _on_device(batch), batch_size, head)
 
 
@@ -99,6 +103,7 @@ def unlearn(
     idk: LMBatch | None = None,
     ref_params: Any = None,
     num_snapshots: int | None = None,
+    head: ChunkedHead | None = None,
 ) -> UnlearnResult:
     """Unlearns the forget rows: one compiled scan over all steps, data on the device throughout.
 
@@ -117,6 +122,8 @@ def unlearn(
       idk: refusals, row i belonging to row i of `forget`.
       ref_params: the reference model; `params` by default. Its log-probabilities of forget and
         idk rows are computed once.
+      num_snapshots: None, or how many models along the way `params` of the result hold, stacked.
+      head: as in `make_objective`; fitted to the rows, logits are made of scored positions alone.
 
     Raises:
       ValueError: an empty forget set, batch_size > N, num_steps < 1, idk rows that do not match
@@ -147,9 +154,15 @@ def unlearn(
     cached = UnlearnBatch(_on_device(forget), _on_device(retain), _on_device(idk))
     if cfg.needs_reference:
         cached = cached._replace(
-            ref_forget_logp=reference_logprobs(apply_fn, ref_params, forget),
-            ref_idk_logp=None if idk is None else reference_logprobs(apply_fn, ref_params, idk),
+            ref_forget_logp=reference_logprobs(apply_fn, ref_params, forget, head=head),
+            ref_idk_logp=None
+            if idk is None
+            else reference_logprobs(apply_fn, ref_params, idk, head=head),
         )
+    if head is not None:
+        drawn = [(forget, order), (retain, kept), (idk, order)]
+        fits = [head.fitted(rows.labels, index) for rows, index in drawn if rows is not None]
+        head = max(fits, key=lambda fit: fit.scored or 0)
     return _unlearn(
         apply_fn,
         dataclasses.replace(cfg, **dict.fromkeys(_NUMBERS, 1.0)),
@@ -161,6 +174,7 @@ def unlearn(
         order,
         kept,
         num_snapshots,
+        head,
     )
 
 
@@ -174,6 +188,7 @@ def relearn(
     num_steps: int,
     batch_size: int,
     num_snapshots: int | None = None,
+    head: ChunkedHead | None = None,
 ) -> UnlearnResult:
     """Fine-tunes on rows by the mean negative log-likelihood of their scored tokens.
 
@@ -181,7 +196,8 @@ def relearn(
     log-probability of the rows' answers, `retain_loss` the likelihood term, `forget_loss` 0.
 
     Args:
-      key, apply_fn, params, optimizer, num_steps, batch_size, num_snapshots: as in `unlearn`.
+      key, apply_fn, params, optimizer, num_steps, batch_size, num_snapshots, head: as in
+        `unlearn`.
       data: `[N, T]`.
 
     Raises:
@@ -190,7 +206,8 @@ def relearn(
     count = data.tokens.shape[0]
     _check_sizes("data", count, num_steps, batch_size, num_snapshots)
     order = epoch_order(key, count, num_steps, batch_size)
-    return _relearn(apply_fn, optimizer, params, _on_device(data), order, num_snapshots)
+    head = None if head is None else head.fitted(data.labels, order)
+    return _relearn(apply_fn, optimizer, params, _on_device(data), order, num_snapshots, head)
 
 
 def warmup_linear(peak: float, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
@@ -259,11 +276,11 @@ def _reference_logprobs(
     return jax.lax.map(score, rows).reshape(-1)[:count]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 9))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 9, 10))
 def _unlearn(
-    apply_fn, form, optimizer, numbers, params, ref_params, data, order, kept, num_snapshots
+    apply_fn, form, optimizer, numbers, params, ref_params, data, order, kept, num_snapshots, head
 ):
-    objective = make_objective(apply_fn, dataclasses.replace(form, **numbers))
+    objective = make_objective(apply_fn, dataclasses.replace(form, **numbers), head=head)
 
     def batch_at(rows):
         forget_rows, retain_rows = rows
@@ -274,10 +291,11 @@ def _unlearn(
     return _scan(step, params, optimizer, ref_params, batch_at, (order, kept), num_snapshots)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 5))
-def _relearn(apply_fn, optimizer, params, data, order, num_snapshots):
+@functools.partial(jax.jit, static_argnums=(0, 1, 5, 6))
+def _relearn(apply_fn, optimizer, params, data, order, num_snapshots, head):
     def objective(params, _, batch):
-        answers = sequence_logprobs(apply_fn(params, batch.tokens), batch.labels)
+        outputs = apply_fn(params, batch.tokens)
+        answers = summed(output_logprobs(head, params, outputs, batch.labels))
         loss = -answers.logp.sum() / jnp.maximum(answers.length.sum(), 1)
         return loss, {
             "forget_loss": jnp.zeros_like(loss),

@@ -6,8 +6,8 @@ import pytest
 
 from jaxlab import lm, unlearn
 from jaxlab.runs import Run, read_claims
-from jaxlab.unlearn import experiment
-from jaxlab.unlearn.studies import checkpoints, tofu_search
+from jaxlab.unlearn import answers, experiment
+from jaxlab.unlearn.studies import tofu_search
 from tests.unlearn.test_muse import write_folder
 from tests.unlearn.tiny import tree_close
 
@@ -101,23 +101,52 @@ def test_every_part_runs(tmp_path):
         "retain_coeffs": (0.0, 1.0),
         "gammas": (0.0,),
         "betas": (2.5,),
+        "seeds": 2,
+        "fewer_percents": (3.0,),
     }
     claims = run_with(tmp_path, **config)
-    assert {"S5", "S5b", "S5c", "N6", "S7", "N8", "S8"} <= {claim.id for claim in claims}
+    found = {claim.id: claim for claim in claims}
+    assert {"S5", "S5b", "S5c", "N6", "S7", "N8", "S8", "N4-3"} <= found.keys()
+    assert "n=2" in found["N1-tofu"].measured
+    phases = {path.stem for path in (tmp_path / "results").iterdir()}
+    assert {"tofu_original_0", "tofu_original_1", "tofu_10_NPO+RT_1"} <= phases
+    assert "tofu_retrained_3" not in phases  # the one that never saw 10% serves
     assert {claim.verdict for claim in claims} <= {"pass", "fail", "reported"}
 
 
 def test_every_method_is_searched_with_one_budget():
-    assert {len(tofu_search.cells(name)) for name in tofu_search._FORMS} == {tofu_search.CELLS}
+    for name in tofu_search.FORMS:
+        cells = [(repr(form), rate) for form, rate in tofu_search.cells(name)]
+        assert len(set(cells)) == tofu_search.CELLS
+        assert len({rate for _, rate in cells[:2]}) == 2
+
+
+def test_a_search_selects_the_best_of_the_useful():
+    def row(method, cell, fq, mu):
+        return {"method": method, "cell": cell, "fq": fq, "mu": mu}
+
+    useful, useless = row("NPO+RT", 0, 1e-3, 0.8), row("NPO+RT", 1, 0.5, 0.7)
+    worse = row("NPO+RT", 2, 1e-4, 0.9)
+    collapsed = row("GA+RT", 0, 1.0, 0.0)
+    assert tofu_search._best([useful, useless, worse, collapsed], 0.8) == [useful]
 
 
 @pytest.mark.slow
 def test_a_search_goes_on_where_it_was(tmp_path):
-    changes = {"experiment": "search", "search_cells": 1, "epochs": 1, "tofu_authors": 4}
+    changes = {
+        "experiment": "search",
+        "search_cells": 1,
+        "search_percents": (25.0,),
+        "quarter_epochs": 2,
+        "tofu_authors": 4,
+    }
     (claim,) = run_with(tmp_path, **changes)
     assert claim.id == "search"
+    table = (tmp_path / "artifacts" / "search.csv").read_text("utf-8").splitlines()
+    assert table[0].startswith("percent,method,beta")
+    assert len(table) == 1 + len(tofu_search.FORMS)
     phases = sorted((tmp_path / "results").glob("search_*.npz"))
-    assert len(phases) == len(tofu_search._FORMS)
+    assert len(phases) == len(tofu_search.FORMS)
     kept = [phase.stat().st_mtime_ns for phase in phases[1:]]
     phases[0].unlink()
     assert run_with(tmp_path, **changes) == [claim]
@@ -193,7 +222,8 @@ def test_a_large_vocabulary_trains_the_same(folder, tmp_path, monkeypatch):
     write_questions(tmp_path, "retain", 8)
     found = []
     for name, large in (("dense", 10**9), ("chunked", 1)):
-        monkeypatch.setattr(checkpoints, "_LARGE_VOCAB", large)
+        monkeypatch.setattr(answers, "_LARGE_VOCAB", large)
+        answers.scoring.cache_clear()
         run_with(
             tmp_path / name,
             experiment="tofu",
@@ -247,6 +277,10 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"chain_sequences": 10}, "chain_sequences must be >= 50"),
         ({"tofu_width": 12}, "tofu_width must be a multiple of 8"),
         ({"search_cells": 9}, "search_cells must be <= 8, got 9"),
+        ({"search_methods": ("GA",)}, "search_methods must be of NPO"),
+        ({"search_percents": (0.0,)}, r"search_percents must lie in \(0, 100\)"),
+        ({"fewer_percents": (5.0, 10.0)}, r"fewer_percents must lie in \(0, 10\)"),
+        ({"seeds": 0}, "seeds must be >= 1, got 0"),
         ({"experiment": "search", "model_dir": "x"}, "leave model_dir out"),
         ({"half_settings": 3}, "half_settings must be 1 or 2"),
         ({"tofu_methods": ("GA",)}, "tofu_methods must be of GA"),

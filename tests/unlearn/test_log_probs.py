@@ -117,6 +117,48 @@ def test_chunks_give_the_same_values_and_gradients(chunk_size):
     tree_close(chunked_gradient, gradient, rtol=1e-5, atol=1e-6)
 
 
+def scored_positions(batch):
+    return int((np.asarray(batch.labels)[:, 1:] != -100).sum())
+
+
+@pytest.mark.parametrize("chunk_size", [None, 5])
+@pytest.mark.parametrize("spare", [0, 3, 1000])
+def test_logits_of_scored_positions_alone(chunk_size, spare):
+    batch = rows(0)
+    head = tiny_head(chunk_size)._replace(scored=scored_positions(batch) + spare)
+
+    def loss(params, head):
+        hidden = hidden_fn(params, batch.tokens)
+        tokens = unlearn.chunked_token_logprobs(head, params, hidden, batch.labels)
+        return (tokens.logp**2).sum(), tokens
+
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    (_, expected), dense = gradient(params(), tiny_head(None))
+    (_, got), packed = gradient(params(), head)
+    tree_close(got, expected, rtol=1e-6, atol=1e-6)
+    tree_close(packed, dense, rtol=1e-5, atol=1e-6)
+
+
+def test_more_scored_positions_than_room_is_seen():
+    batch = rows(0)
+    head = tiny_head(None)._replace(scored=scored_positions(batch) - 1)
+    hidden = hidden_fn(params(), batch.tokens)
+    tokens = unlearn.chunked_token_logprobs(head, params(), hidden, batch.labels)
+    assert np.isnan(tokens.logp.sum())
+
+
+def test_room_is_that_of_the_fullest_batch():
+    labels = np.full((3, 201), -100)
+    labels[0, :101] = labels[1, 1:41] = labels[2, 5:6] = 1  # 100, 40 and 1 scored of 200
+    head = tiny_head(None)
+    assert head.fitted(labels, np.array([[1, 2], [2, 2]])).scored == 50  # 41 in eighths of 400
+    assert head.fitted(labels, np.array([[1, 2], [0, 1]])).scored == 150
+    assert head.fitted(labels, np.array([[0, 0]])).scored == 200
+    fits = []
+    jax.eval_shape(lambda traced: fits.append(head.fitted(traced, np.zeros((1, 1), int))), labels)
+    assert fits == [head]
+
+
 def test_chunks_need_less_memory_than_all_logits():
     count, length, width, vocab = 4, 64, 8, 4096
     head = unlearn.ChunkedHead(lambda p: p, lambda w, h: h @ w, chunk_size=16)

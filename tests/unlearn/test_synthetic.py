@@ -8,7 +8,8 @@ from scipy.special import expit
 from scipy.stats import entropy
 
 from jaxlab import unlearn
-from jaxlab.unlearn.random_features import draw_problem
+from jaxlab.unlearn.chain_model import ChainTransformer
+from jaxlab.unlearn.random_features import draw_problem, fit, unlearning_path
 
 RNG = np.random.default_rng(0)
 X, Y, THETA = RNG.normal(size=(4, 9)), np.array([0, 1, 1, 0]), RNG.normal(size=9)
@@ -58,6 +59,59 @@ def test_refusals_are_coins_that_know_nothing_of_the_labels():
     labels, refusals = np.asarray(problem.forget.labels), np.asarray(problem.refusals)
     for label in (0, 1):
         np.testing.assert_allclose(refusals[labels == label].mean(), 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize(("method", "retain"), [("ga", "none"), ("npo", "none"), ("npo", "nll")])
+def test_path_on_random_features_equals_a_plain_loop(method, retain):
+    beta, lr, steps = 0.3, 0.05, 6
+    with jax.enable_x64(True):
+        problem = draw_problem(jax.random.key(0), 1.0, num_retain=30, num_forget=8)
+        initial, retrained = fit(problem, num_steps=50)
+        form = unlearn.UnlearnConfig(method, retain)
+        path = unlearning_path(
+            problem, initial, retrained, form, beta, lr=lr, num_steps=steps, every=2
+        )
+        path = jax.device_get(path)
+        (kept, kept_labels), (gone, gone_labels) = jax.device_get(
+            (tuple(problem.retain), tuple(problem.forget))
+        )
+        fresh = jax.device_get((problem.fresh_forget, problem.fresh_retain))
+        initial, retrained = jax.device_get((initial, retrained))
+
+    def log_prob(theta, features, labels):
+        return np.log(expit((2 * labels - 1) * (features @ theta)))
+
+    def distances(theta):
+        true, model = ([expit(points @ t) for points in fresh] for t in (retrained, theta))
+        return [entropy([p, 1 - p], [q, 1 - q]).mean() for p, q in zip(true, model, strict=True)]
+
+    theta, expected = initial.copy(), [distances(initial)]
+    for step in range(1, steps + 1):
+        ratio = beta * (log_prob(theta, gone, gone_labels) - log_prob(initial, gone, gone_labels))
+        weight = 1 if method == "ga" else 2 * expit(ratio)
+        slope = (weight * (gone_labels - expit(gone @ theta))) @ gone / 8
+        if retain == "nll":
+            slope = slope - (kept_labels - expit(kept @ theta)) @ kept / 30
+        theta = theta - lr * slope
+        if step % 2 == 0:
+            expected.append(distances(theta))
+    np.testing.assert_allclose(np.stack(path, 1), expected, rtol=1e-8)
+
+
+def test_positions_of_the_chain_model_hardly_count_at_the_start():
+    model = ChainTransformer(width=64, num_layers=1)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 20), jnp.int32))["params"]
+    states, positions = (params[f"Embed_{i}"]["embedding"] for i in (0, 1))
+    np.testing.assert_allclose([states.std(), positions.std()], [1.0, 0.02], rtol=0.1)
+    biases = [
+        layer["bias"]
+        for name, layer in params.items()
+        if name.startswith("Dense")
+        if "bias" in layer
+    ]
+    assert len(biases) == 3
+    for bias in biases:
+        assert 0.05 < np.abs(bias).max() <= 1 / 8
 
 
 def test_mixture_laws():

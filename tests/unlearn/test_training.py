@@ -7,7 +7,7 @@ import pytest
 
 from jaxlab import unlearn
 from jaxlab.unlearn.training import epoch_order
-from tests.unlearn.tiny import apply_fn, params, rows, tree_close
+from tests.unlearn.tiny import apply_fn, hidden_fn, params, rows, tiny_head, tree_close
 
 FORGET, RETAIN, IDK = rows(1, count=7), rows(2, count=9), rows(3, count=7)
 TX = optax.adam(1e-2)
@@ -164,3 +164,42 @@ def test_refuses_an_empty_set():
         unlearn.relearn(
             jax.random.key(0), apply_fn, params(), empty, optimizer=TX, num_steps=1, batch_size=1
         )
+
+
+@pytest.mark.parametrize("name", ["npo+rt", "dpo+kl", "ga"])
+def test_a_head_of_its_own_changes_nothing(name):
+    cfg = unlearn.method_config(name)
+    head = tiny_head(None)
+    parted = unlearn.unlearn(
+        jax.random.key(0),
+        hidden_fn,
+        params(),
+        FORGET,
+        retain=RETAIN,
+        idk=IDK,
+        cfg=cfg,
+        optimizer=TX,
+        num_steps=5,
+        batch_size=3,
+        head=head,
+    )
+    whole = unlearn.unlearn(
+        jax.random.key(0),
+        apply_fn,
+        params(),
+        FORGET,
+        retain=RETAIN,
+        idk=IDK,
+        cfg=cfg,
+        optimizer=TX,
+        num_steps=5,
+        batch_size=3,
+    )
+    tree_close(parted, whole, rtol=1e-4, atol=1e-5)
+    again = {"optimizer": TX, "num_steps": 4, "batch_size": 2}
+    tree_close(
+        unlearn.relearn(jax.random.key(1), hidden_fn, params(), FORGET, head=head, **again),
+        unlearn.relearn(jax.random.key(1), apply_fn, params(), FORGET, **again),
+        rtol=1e-4,
+        atol=1e-5,
+    )

@@ -13,18 +13,16 @@ import numpy as np
 import optax
 
 from jaxlab import lm, parallel
-from jaxlab.lm.layers import head_logits
 from jaxlab.runs import Claim, Run, latest_step
-from jaxlab.unlearn.answers import FORMATS, Speaker
+from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, load_qa, split_indices
-from jaxlab.unlearn.log_probs import ChunkedHead
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import RETRAINED_AUC, chunk_text, load_muse
 from jaxlab.unlearn.muse_evaluation import muse_scores
 from jaxlab.unlearn.objective import data_parallel_loss
 from jaxlab.unlearn.privacy import privleak
 from jaxlab.unlearn.studies.seeds import study_key
-from jaxlab.unlearn.studies.tofu_bench import take
+from jaxlab.unlearn.studies.tofu_bench import draw_refusals, take
 from jaxlab.unlearn.tofu import load_refusals, load_tofu
 from jaxlab.unlearn.tofu_evaluation import Evaluation
 from jaxlab.unlearn.tofu_metrics import tofu_report
@@ -32,8 +30,6 @@ from jaxlab.unlearn.training import epoch_order, reference_logprobs, warmup_line
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch
 
 _WEIGHT_DECAY = 0.01
-_LARGE_VOCAB = 16_384  # from here on the logits of a batch outweigh the rest of a step
-_HEAD_LEAVES = ("head", "embed")
 
 
 def method_of(config):
@@ -49,7 +45,7 @@ def measure_tofu(config, run: Run) -> list[Claim]:
     forget, retain = _questions(config)
     pairs = [(qa.question, qa.answer) for qa in forget]
     refusals = load_refusals()
-    drawn = np.random.default_rng(config.seed).integers(len(refusals), size=len(forget))
+    drawn = draw_refusals(study_key(config, "checkpoint: refusals"), len(refusals), len(forget))
     idk = [(qa.question, refusals[i]) for qa, i in zip(forget, drawn, strict=True)]
     rows = speaker.encode(pairs), speaker.encode([(qa.question, qa.answer) for qa in retain])
     evaluate = _tofu_evaluation(config, speaker, forget)
@@ -162,26 +158,6 @@ def _tofu_line(name: str, logs: dict, never: dict | None) -> str:
     )
 
 
-def _scoring(speaker: Speaker) -> tuple[Any, ChunkedHead | None]:
-    """The model as objectives take it; with a large vocabulary its head works in chunks."""
-    cfg = speaker.cfg
-    if cfg.vocab_size < _LARGE_VOCAB:
-        return speaker.apply_fn, None
-
-    def hidden_fn(params: Any, tokens: jax.Array) -> jax.Array:
-        return lm.forward(params, cfg, tokens).hidden
-
-    def weights(params: Any) -> dict:
-        leaves = _HEAD_LEAVES if cfg.tie_embeddings else _HEAD_LEAVES[:1]
-        return {name: params[name] for name in leaves if name in params}
-
-    return hidden_fn, ChunkedHead(weights, functools.partial(_head_logits, cfg))
-
-
-def _head_logits(cfg: lm.LMConfig, weights: dict, hidden: jax.Array) -> jax.Array:
-    return head_logits(weights, cfg, hidden)
-
-
 def _train(
     config, run: Run, speaker: Speaker, params: Any, forget: LMBatch, retain: LMBatch, idk
 ) -> Any:
@@ -204,12 +180,14 @@ def _train(
     per_epoch = -(-count // batch_size)
     steps = per_epoch * config.epochs
     form = "pmap" if devices > 1 else "jit"
-    model, head = _scoring(speaker)
+    model, head = scoring(speaker.cfg)
     loss_fn = data_parallel_loss(model, cfg, mapped=form == "pmap", head=head)
     schedule = warmup_linear(config.lr, per_epoch, config.epochs)
     optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
-    order = np.asarray(epoch_order(study_key(config, 30), count, steps, batch_size))
-    kept = np.random.default_rng(config.seed).integers(len(retain.tokens), size=order.shape)
+    order_key = study_key(config, "checkpoint: order")
+    order = np.asarray(epoch_order(order_key, count, steps, batch_size))
+    kept_key = study_key(config, "checkpoint: retain rows")
+    kept = np.asarray(jax.random.randint(kept_key, order.shape, 0, len(retain.tokens)))
     reference = run.once(
         "checkpoint_reference",
         lambda: {
@@ -245,7 +223,7 @@ def _train(
         params,
         batch_at,
         steps=steps,
-        key=study_key(config, 31),
+        key=study_key(config, "checkpoint: training"),
         state=state,
         on_eval=save,
         eval_every=per_epoch,

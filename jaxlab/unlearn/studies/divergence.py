@@ -60,7 +60,7 @@ def _curves(config) -> dict:
         steps = config.divergence_steps
         return divergence_curve(x, y, theta, loss=loss, lr=STEPSIZE, num_steps=steps, beta=beta)
 
-    keys = jax.random.split(study_key(config, 1), config.divergence_seeds)
+    keys = jax.random.split(study_key(config, "divergence"), config.divergence_seeds)
     npo = jax.vmap(jax.vmap(lambda key, beta: one(key, "npo", beta), (0, None)), (None, 0))
     return {
         "ga": jax.vmap(lambda key: one(key, "ga", 1.0))(keys),

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,35 +49,36 @@ class _Setting(NamedTuple):
     init: dict
     rows: dict[str, LMBatch]
     test: dict[str, jax.Array]
-    epochs: int
-    key: jax.Array
+    config: Any
+    name: str
 
     @classmethod
     def draw(cls, config, name: str) -> "_Setting":
-        data_key, init_key, train_key = jax.random.split(study_key(config, 3), 3)
         model = ChainTransformer(width=config.chain_width, num_layers=config.chain_layers)
+        init_key = study_key(config, f"chains, {name}: weights")
         init = model.init(init_key, jnp.zeros((1, _LENGTH), jnp.int32))
+        data_key = study_key(config, f"chains, {name}: sequences")
         rows, test = _draw_chains(config, data_key, short=name == "length")
-        return cls(model, init, rows, test, config.chain_epochs, train_key)
+        return cls(model, init, rows, test, config, name)
 
     def train(self, chains: Sequence[str]) -> dict:
         """Parameters after training on some of the chains."""
         rows = _joined(*(self.rows[chain] for chain in chains))
         batch_size = min(128, len(rows.tokens))
+        key = study_key(self.config, f"chains, {self.name}: training on {', '.join(chains)}")
         return relearn(
-            self.key,
+            key,
             self.model.apply,
             self.init,
             rows,
             optimizer=optax.adamw(_LEARNING_RATE, weight_decay=0.0),
-            num_steps=self.epochs * len(rows.tokens) // batch_size,
+            num_steps=self.config.chain_epochs * len(rows.tokens) // batch_size,
             batch_size=batch_size,
         ).params
 
 
 def measure(config, run: Run) -> list[Claim]:
     """Both experiments: train, unlearn by every method, compare at equal forgetting."""
-    # What is kept is the same in both experiments, and so is the model trained on it alone.
     retrained = run.once("markov_retrained", functools.partial(_retrained, config))
     results = {
         name: run.once(f"markov_{name}", functools.partial(_experiment, config, name))
@@ -145,11 +146,11 @@ def _memory_bias(config, result: dict) -> Claim:
 
 
 def _retrained(config) -> dict:
-    """Divergences of the model that saw the retained chain alone, in both experiments."""
+    """Divergences of one model that saw the retained chain alone, in both experiments."""
+    settings = {name: _Setting.draw(config, name) for name in _METHODS}
+    never = settings["memorisation"].train(("retain",))
     return {
-        name: _divergences(setting.model, setting.train(("retain",)), setting.test)
-        for name in _METHODS
-        for setting in (_Setting.draw(config, name),)
+        name: _divergences(setting.model, never, setting.test) for name, setting in settings.items()
     }
 
 
@@ -160,10 +161,11 @@ def _experiment(config, name: str) -> dict:
     original = setting.train(seen)
     start = jax.device_get(_divergences(setting.model, original, setting.test))
     optimizer = optax.adamw(_LEARNING_RATE, weight_decay=0.0)
+    unlearn_key = study_key(config, f"chains, {name}: unlearning")
     paths = {}
     for method, cfg in _METHODS[name].items():
         runs = []
-        for key in jax.random.split(study_key(config, 4), config.chain_seeds):
+        for key in jax.random.split(unlearn_key, config.chain_seeds):
             result = unlearn(
                 key,
                 setting.model.apply,

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxlab.runs import Claim, Run, holds, progress
 from jaxlab.unlearn import figures
+from jaxlab.unlearn.answers import scoring
 from jaxlab.unlearn.data import QA
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import MuseCorpus, chunk_text
@@ -47,10 +48,13 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     }
     everything = joined(texts["forget"], texts["retain1"], asked["forget"], asked["retain"])
     kept = joined(texts["retain1"], asked["retain"])
-    key = study_key(config, 20)
-    train = functools.partial(finetuned, bench, start, key=key, epochs=config.muse_epochs)
-    known = run.once("muse_original", lambda: train(everything))
-    never = run.once("muse_retrained", lambda: train(kept))
+
+    def train(name: str, params: Any, rows: LMBatch, **settings: float) -> Any:
+        key = study_key(config, f"MUSE: {name}")
+        return finetuned(bench, params, rows, key, config.muse_epochs, **settings)
+
+    known = run.once("muse_original", lambda: train("original", start, everything))
+    never = run.once("muse_retrained", lambda: train("retrained", start, kept))
     score = functools.partial(
         muse_scores,
         bench.speaker,
@@ -67,7 +71,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         )
 
     def subtracted() -> dict:
-        tuned = finetuned(bench, known, texts["forget"], key, config.muse_epochs, 5e-4)
+        tuned = train("task vector", known, texts["forget"], peak=5e-4)
         return score(apply_task_vector(known, task_vector(tuned, known), alpha=-_TASK_VECTOR))
 
     found["task vector"] = run.once("muse_task_vector", subtracted)
@@ -104,8 +108,9 @@ def _claim(config, table: dict) -> Claim:
         f"{config.muse_epochs} epochs of training; all models: "
         + "; ".join(f"{name} {_row(row)}" for name, row in rows.items())
         + f"; AUC of the retrained model {rows['retrained']['auc']:.3f}. SimNPO against NPO is "
-        "reported. Criterion: PrivLeak of the original <= -50; GA's > 0 with KnowMem retain near "
-        "0 (< 5).",
+        "reported. A collapsed model finds what it forgot and what it never saw equally unlikely: "
+        "the paper's GA has PrivLeak -24 on Books. Criterion: PrivLeak of the original <= -50; "
+        "GA's > 0 with KnowMem retain near 0 (< 5).",
     )
 
 
@@ -158,9 +163,10 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
     batch_size = min(16, len(forget.tokens))
     per_epoch = -(-len(forget.tokens) // batch_size)
     epochs = max(config.epochs // 2, 1)
+    hidden_fn, head = scoring(bench.speaker.cfg)
     result = unlearn(
-        study_key(config, 21),
-        bench.speaker.apply_fn,
+        study_key(config, "MUSE: unlearning"),
+        hidden_fn,
         known,
         forget,
         cfg=cfg,
@@ -169,5 +175,6 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
         batch_size=batch_size,
         retain=kept,
         num_snapshots=1,
+        head=head,
     )
     return last(result.params)

@@ -79,6 +79,9 @@ def _balance(config, paths: dict) -> Claim:
         + ", ".join(f"{name} {value:.3f}" for name, value in sorted(f.items(), key=lambda x: x[1]))
         for where, f in best.items()
     ]
+    lowest_on = [
+        f"{where.replace('_', ' = ')}: {_lowest_on(found)}" for where, found in paths.items()
+    ]
     close = [
         f"{where.replace('_', ' = ')}: "
         + ", ".join(f"{name} {_retain_when_close(path)}" for name, path in found.items())
@@ -94,9 +97,16 @@ def _balance(config, paths: dict) -> Claim:
         detail=f"Smallest forget + retain distance along the path, mean over seeds; "
         f"{_setting(config)}. Retain distance once the forget distance is <= {_CLOSE}: "
         + "; ".join(close)
-        + ". Halved DPO has 1 / beta in front, as the paper writes it, DPO 2 / beta, as its code. "
+        + f". Seeds on which NPO+RT is lowest: {'; '.join(lowest_on)}. Halved DPO has 1 / beta in "
+        "front, as the paper writes it, DPO 2 / beta, as its code. "
         "Criterion: NPO+RT lowest of all.",
     )
+
+
+def _lowest_on(found: dict) -> str:
+    best = {name: (path["forget"] + path["retain"]).min(1) for name, path in found.items()}
+    lowest = best["NPO+RT"] <= np.min(list(best.values()), axis=0)
+    return f"{lowest.sum()} of {lowest.size}"
 
 
 def _vanishing_beta(config, sweep: dict) -> Claim:
@@ -129,7 +139,7 @@ def _paths(config, alpha: float) -> dict:
     with jax.enable_x64(True):
         found = over_keys(
             functools.partial(_one_problem, config, alpha),
-            study_key(config, 2),
+            study_key(config, f"random features, alpha {alpha:g}"),
             config.feature_seeds,
         )
         return jax.device_get(found)
@@ -178,7 +188,8 @@ def _beta_paths(config) -> dict:
         return {"ga": path("ga", 1.0), "npo": npo}
 
     with jax.enable_x64(True):
-        found = jax.device_get(over_keys(one, study_key(config, 2), config.feature_seeds))
+        key = study_key(config, "random features, beta to zero")
+        found = jax.device_get(over_keys(one, key, config.feature_seeds))
     found["npo"] = {name: path.swapaxes(0, 1) for name, path in found["npo"].items()}
     return found
 

@@ -12,6 +12,7 @@ from jaxlab import lm
 from jaxlab.runs import Claim, Run, holds
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.objective import make_objective
+from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.training import init_state, make_step, reference_logprobs
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch
 
@@ -51,10 +52,11 @@ def _times(config) -> dict:
         d_ff=344,
         max_seq_len=_LENGTH,
     )
-    params = lm.init_params(jax.random.key(config.seed), cfg)
+    params = lm.init_params(study_key(config, "reference cost: weights"), cfg)
     apply_fn, optimizer = lm.make_apply_fn(cfg), optax.adamw(1e-5)
-    tokens = np.random.default_rng(config.seed).integers(_VOCAB, size=(2, _ROWS, _LENGTH))
-    forget, retain = (LMBatch(rows, rows) for rows in tokens.astype(np.int32))
+    token_key = study_key(config, "reference cost: tokens")
+    tokens = jax.random.randint(token_key, (2, _ROWS, _LENGTH), 0, _VOCAB)
+    forget, retain = (LMBatch(rows, rows) for rows in tokens)
     plain = UnlearnBatch(forget, retain)
     stored = plain._replace(ref_forget_logp=reference_logprobs(apply_fn, params, forget))
 

@@ -16,7 +16,7 @@ import optax
 
 from jaxlab import lm
 from jaxlab.runs import Run
-from jaxlab.unlearn.answers import FORMATS, Speaker
+from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, split_indices
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.studies.seeds import study_key
@@ -60,6 +60,8 @@ class Bench(NamedTuple):
       pretraining: questions of other authors.
       author_rows, general_rows, refusal_rows: encoded; refusals belong to `authors` row by row.
       config: sizes and epochs.
+      number: which of the models that know the authors; each has an order of its own in
+        training and in unlearning. What they start from, and what is retrained, they share.
     """
 
     speaker: Speaker
@@ -71,6 +73,11 @@ class Bench(NamedTuple):
     general_rows: LMBatch
     refusal_rows: LMBatch
     config: Any
+    number: int = 0
+
+    def key(self, use: str) -> jax.Array:
+        """The key of one use of random numbers, with this model."""
+        return jax.random.fold_in(study_key(self.config, use), self.number)
 
     def split(self, percent: float) -> tuple[np.ndarray, np.ndarray]:
         """(retain, forget) row numbers of `authors`."""
@@ -116,7 +123,7 @@ def load_bench(config) -> Bench:
         pad_id=tokenizer.pad_id,
     )
     speaker = Speaker(tokenizer, cfg, lm.make_apply_fn(cfg), form, config.tofu_length)
-    drawn = np.random.default_rng(config.seed).integers(len(refusals), size=len(authors))
+    drawn = draw_refusals(study_key(config, "refusals"), len(refusals), len(authors))
     pairs = [(qa.question, qa.answer) for qa in authors]
     return Bench(
         speaker,
@@ -131,17 +138,22 @@ def load_bench(config) -> Bench:
     )
 
 
+def draw_refusals(key: jax.Array, kinds: int, count: int) -> np.ndarray:
+    """Which of `kinds` refusals belongs to each of `count` questions."""
+    return np.asarray(jax.random.randint(key, (count,), 0, kinds))
+
+
 def pretrained(bench: Bench, run: Run) -> Any:
     """Parameters that have read the other authors and the general questions."""
     config = bench.config
-    init = lm.init_params(jax.random.key(config.seed), bench.speaker.cfg)
+    init = lm.init_params(study_key(config, "weights"), bench.speaker.cfg)
     if not config.tofu_pretraining:
         return init
 
     def train() -> Any:
         others = bench.speaker.encode([(qa.question, qa.answer) for qa in bench.pretraining])
         rows = joined(others, bench.general_rows)
-        key = study_key(config, 10)
+        key = study_key(config, "pretraining")
         return finetuned(bench, init, rows, key, config.tofu_pretrain_epochs, _PRETRAIN_RATE, 32)
 
     return run.once("tofu_pretrained", train)
@@ -150,18 +162,22 @@ def pretrained(bench: Bench, run: Run) -> Any:
 def original(bench: Bench, run: Run, start: Any) -> Any:
     """Parameters that know all authors."""
     rows = joined(bench.author_rows, bench.general_rows)
-    return run.once("tofu_original", functools.partial(_knowing, bench, start, rows))
+    return run.once(
+        f"tofu_original_{bench.number}",
+        functools.partial(_knowing, bench, start, rows, bench.key("training: original")),
+    )
 
 
 def retrained(bench: Bench, run: Run, start: Any, percent: float) -> Any:
-    """Parameters that know the authors but for the forget set of this size."""
+    """Parameters that know the authors but for the forget set of this size; one for all models."""
     retain, _ = bench.split(percent)
     rows = joined(take(bench.author_rows, retain), bench.general_rows)
-    return run.once(f"tofu_retrained_{percent:g}", functools.partial(_knowing, bench, start, rows))
+    name = f"retrained_{percent:g}"
+    key = bench._replace(number=0).key(f"training: {name}")
+    return run.once(f"tofu_{name}", functools.partial(_knowing, bench, start, rows, key))
 
 
-def _knowing(bench: Bench, start: Any, rows: LMBatch) -> Any:
-    key = study_key(bench.config, 11)
+def _knowing(bench: Bench, start: Any, rows: LMBatch, key: jax.Array) -> Any:
     return finetuned(bench, start, rows, key, bench.config.tofu_epochs)
 
 
@@ -176,10 +192,11 @@ def finetuned(
 ) -> Any:
     """Parameters after training on rows with a cosine schedule."""
     steps = max(epochs * len(rows.tokens) // batch_size, 1)
+    hidden_fn, head = scoring(bench.speaker.cfg)
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 10, steps, peak / 50)
     return relearn(
         key,
-        bench.speaker.apply_fn,
+        hidden_fn,
         params,
         rows,
         optimizer=optax.chain(
@@ -187,6 +204,7 @@ def finetuned(
         ),
         num_steps=steps,
         batch_size=batch_size,
+        head=head,
     ).params
 
 
@@ -201,9 +219,10 @@ def unlearned(
     """The models along one unlearning run, leaves `[snapshots, ...]`."""
     batch_size = min(recipe.batch_size, len(forget))
     per_epoch = -(-len(forget) // batch_size)
+    hidden_fn, head = scoring(bench.speaker.cfg)
     return unlearn(
         key,
-        bench.speaker.apply_fn,
+        hidden_fn,
         params,
         take(bench.author_rows, forget),
         cfg=recipe.cfg,
@@ -213,6 +232,7 @@ def unlearned(
         retain=take(bench.author_rows, retain),
         idk=take(bench.refusal_rows, forget),
         num_snapshots=recipe.snapshots,
+        head=head,
     ).params
 
 

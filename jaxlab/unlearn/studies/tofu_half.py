@@ -1,11 +1,14 @@
 """N6: forgetting half of the authors."""
 
+from typing import Any
+
+import numpy as np
+
 from jaxlab.runs import Claim, Run, holds, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import method_config
-from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
-from jaxlab.unlearn.studies.tofu_methods import scores
+from jaxlab.unlearn.studies.tofu_methods import Scores, scores
 
 STATEMENTS = {
     "N6": "NPO is the first method with reasonable results when half of the data is forgotten",
@@ -23,8 +26,16 @@ _SETTINGS = {
 }
 
 
-def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
+def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     """Every epoch of every setting; the best utility among checkpoints that have forgotten."""
+    found = [_one(config, run, bench._replace(number=n), start) for n in range(config.seeds)]
+    judged, paths = found[0]
+    run.figure("half", figures.half(paths, judged.report(judged.retrained_logs)))
+    return [_claim(config, found)]
+
+
+def _one(config, run: Run, bench: Bench, start: Any) -> tuple[Scores, dict]:
+    """Scores of one model, and the numbers along every path."""
     known = original(bench, run, start)
     retain, forget = bench.split(_PERCENT)
     judged = scores(bench, run, known, start, _PERCENT, config.tofu_questions)
@@ -35,17 +46,17 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
             recipe = Recipe(cfg, config.lr, epochs, snapshots=epochs)
 
             def one(recipe: Recipe = recipe) -> dict:
-                path = unlearned(bench, known, forget, retain, recipe, study_key(config, 14))
+                key = bench.key("half: unlearning")
+                path = unlearned(bench, known, forget, retain, recipe, key)
                 return judged.evaluation.path_logs(path)
 
-            found = run.once(f"tofu_half_{name}_{number}", one)
+            found = run.once(f"tofu_half_{name}_{number}_{bench.number}", one)
             paths[f"{name} {number + 1}"] = judged.path(found)
-    run.figure("half", figures.half(paths, judged.report(judged.retrained_logs)))
-    return [_claim(config, judged, paths)]
+    return judged, paths
 
 
-def _claim(config, judged, paths: dict) -> Claim:
-    before = judged.report(judged.logs).model_utility
+def _best(paths: dict) -> dict[str, float | None]:
+    """The highest utility of each method among checkpoints that have forgotten."""
     best = {}
     for name in _SETTINGS:
         reached = [
@@ -56,35 +67,56 @@ def _claim(config, judged, paths: dict) -> Claim:
             if path["prob"][i] <= _FORGOTTEN
         ]
         best[name] = max(reached, default=None)
+    return best
+
+
+def _share(utility: float | None, before: float) -> str:
+    if utility is None:
+        return "never forgot"
+    # A model that knows nothing yet has no utility to compare with.
+    return f"{utility / before:.2f}" if before else f"{utility:.3f}"
+
+
+def _claim(config, found: list[tuple[Scores, dict]]) -> Claim:
+    before = [judged.report(judged.logs).model_utility for judged, _ in found]
+    best = [_best(paths) for _, paths in found]
     shown = {
-        name: "never forgot"
-        if mu is None
-        # A model that knows nothing yet has no utility to compare with.
-        else f"{mu:.3f}" + (f" ({mu / before:.2f} of the original's)" if before else "")
-        for name, mu in best.items()
+        name: " ".join(_share(each[name], mu) for each, mu in zip(best, before, strict=True))
+        for name in _SETTINGS
     }
-    met = best["NPO+RT"] is not None and best["NPO+RT"] >= 0.85 * before
+    met = all(
+        each["NPO+RT"] is not None and each["NPO+RT"] >= 0.85 * mu
+        for each, mu in zip(best, before, strict=True)
+    )
     useful = [
-        path["fq"][i]
-        for label, path in paths.items()
-        if label.startswith("NPO")
-        for i in range(1, len(path["mu"]))
-        if path["mu"][i] >= 0.9 * before
+        max(
+            (
+                path["fq"][i]
+                for label, path in paths.items()
+                if label.startswith("NPO")
+                for i in range(1, len(path["mu"]))
+                if path["mu"][i] >= 0.9 * path["mu"][0]
+            ),
+            default=0,
+        )
+        for _, paths in found
     ]
+    ends = found[0][1]
     return Claim(
         "N6",
         STATEMENTS["N6"],
         "Forget50: FQ > 0.05 with useful utility (Fig. 8)",
-        f"best MU once the forget probability is <= {_FORGOTTEN}: "
+        f"best MU once the forget probability is <= {_FORGOTTEN}, as a share of the original's: "
         + ", ".join(f"{name} {text}" for name, text in shown.items()),
         holds(met) if config.tofu_authors >= 20 else "reported",
         detail=f"Mini-TOFU, {config.half_epochs} epochs at {config.lr:g}, every epoch evaluated, "
-        f"{config.half_settings} settings a method, one seed; original MU {before:.3f}. Best FQ "
-        f"of NPO+RT at MU >= 0.9 of that: {max(useful, default=0):.2g} (reported). At the end, "
-        "forget probability / MU / FQ: "
+        f"{config.half_settings} settings a method, {config.seeds} models; original MU "
+        f"{np.mean(before):.3f}. Best FQ of NPO+RT at MU >= 0.9 of that: "
+        + " ".join(f"{value:.2g}" for value in useful)
+        + " (reported). At the end of the first, forget probability / MU / FQ: "
         + "; ".join(
             f"{label} {path['prob'][-1]:.3f} / {path['mu'][-1]:.3f} / {path['fq'][-1]:.2g}"
-            for label, path in paths.items()
+            for label, path in ends.items()
         )
-        + ". Criterion: NPO+RT's best MU >= 0.85 of the original's.",
+        + ". Criterion, for every model: NPO+RT's best MU >= 0.85 of the original's.",
     )

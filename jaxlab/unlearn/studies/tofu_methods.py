@@ -1,16 +1,16 @@
 """N1, N4, N5 and S3 on mini-TOFU: every method forgets the same authors, evaluated on the way."""
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, holds, progress, spread
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths, answer_nll
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.preference_losses import npo_weight, simnpo_weight
-from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import (
     Bench,
     Recipe,
@@ -33,6 +33,12 @@ METHODS = {
     "NPO+RT": method_config("npo+rt"),
     "SimNPO": method_config("simnpo"),
     "SimNPO+RT": method_config("simnpo+rt"),
+}
+# The rows that criteria name, and SimNPO+RT.
+_JUDGED = ("GA", "GA+RT", "GA+KL", "IDK+RT", "DPO+RT", "NPO+RT", "SimNPO+RT")
+_PUBLISHED_FEWER = {
+    5.0: "forget05 FQ / MU: GA 1.9e-9 / 0.00, GradDiff 3.6e-9 / 0.56, IDK 1.9e-9 / 0.57, NPO 0.79 "
+    "/ 0.57, SimNPO 0.99 / 0.58"
 }
 _PUBLISHED = (
     "forget10 FQ / MU: GA 2.2e-16 / 0.00, GradDiff 3.7e-15 / 0.54, IDK 2.9e-14 / 0.54, NPO 0.29 / "
@@ -70,52 +76,113 @@ class Scores(NamedTuple):
         }
 
 
+class Comparison(NamedTuple):
+    """Methods that made one model forget.
+
+    Attributes:
+      judged: the questions, the original and the retrained model.
+      results: of each method, `logs` along its path and `fluency` of its last answers.
+      paths: of each method, the numbers of `Scores.path`.
+    """
+
+    judged: Scores
+    results: dict[str, dict]
+    paths: dict[str, dict]
+
+
 def scores(
-    bench: Bench, run: Run, known: Any, start: Any, percent: float, questions: int
+    bench: Bench,
+    run: Run,
+    known: Any,
+    start: Any,
+    percent: float,
+    questions: int,
+    *,
+    retrained_percent: float | None = None,
 ) -> Scores:
-    """Evaluates the original and the retrained model on a forget set of `percent`."""
+    """Evaluates the original and the retrained model on a forget set of `percent`.
+
+    `retrained_percent`: share of the rows that the retrained model never saw, by default the
+    forget set's own; a larger one serves as well, since the forgotten rows are the last ones.
+    """
     retain, forget = bench.split(percent)
     evaluation = bench.evaluation(forget, retain, questions)
-    never = retrained(bench, run, start, percent)
-    logs = run.once(
-        f"tofu_scores_{percent:g}",
-        lambda: {"original": evaluation.logs(known), "retrained": evaluation.logs(never)},
+    unseen = retrained_percent or percent
+    never = retrained(bench, run, start, unseen)
+    place = f"tofu_scores_{percent:g}_{questions}"
+    return Scores(
+        evaluation,
+        run.once(f"{place}_original_{bench.number}", lambda: evaluation.logs(known)),
+        run.once(f"{place}_retrained_{unseen:g}", lambda: evaluation.logs(never)),
     )
-    return Scores(evaluation, logs["original"], logs["retrained"])
 
 
 def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
-    """All methods at `forget_percent`."""
+    """All methods at `forget_percent`, and the principal ones on less."""
     percent = config.forget_percent
+    found = []
+    for number in range(config.seeds):
+        # What no criterion names runs once.
+        names = [name for name in config.tofu_methods if number == 0 or name in _JUDGED]
+        model = bench._replace(number=number)
+        found.append(compare(config, run, model, start, percent, names, config.tofu_snapshots))
+    first = found[0]
+    for name, path in first.paths.items():
+        for step in range(len(path["fq"])):
+            run.log(step, **{f"tofu/{name}/{field}": path[field][step] for field in path})
+    retrained_report = first.judged.report(first.judged.retrained_logs)
+    run.figure("tofu_paths", figures.tofu_paths(first.paths, retrained_report))
+    run.write_text("answers.md", _sample_answers(first.judged, first.results))
+    _, forget = bench.split(percent)
+    weights = run.once("tofu_weights", functools.partial(_weights, bench, forget, first))
+    run.figure("weights", figures.weights(weights))
+    return [
+        _collapse(config, found, percent),
+        _balance(config, found, percent),
+        _sense(config, found),
+        _evenness_of_weights(weights),
+        *_fewer(config, run, bench, start),
+    ]
+
+
+def compare(
+    config,
+    run: Run,
+    bench: Bench,
+    start: Any,
+    percent: float,
+    names: Sequence[str],
+    snapshots: int,
+    *,
+    retrained_percent: float | None = None,
+) -> Comparison:
+    """Makes the model of `bench.number` forget by every method named."""
     known = original(bench, run, start)
     retain, forget = bench.split(percent)
-    judged = scores(bench, run, known, start, percent, config.tofu_questions)
-    never = retrained(bench, run, start, percent)
-    chosen = {name: METHODS[name] for name in config.tofu_methods}
+    judged = scores(
+        bench,
+        run,
+        known,
+        start,
+        percent,
+        config.tofu_questions,
+        retrained_percent=retrained_percent,
+    )
+    never = retrained(bench, run, start, retrained_percent or percent)
     results = {}
-    for name, cfg in progress(chosen.items(), "methods"):
-        recipe = Recipe(cfg, config.lr, config.epochs, snapshots=config.tofu_snapshots)
+    for name in progress(names, f"methods at {percent:g}%"):
+        recipe = Recipe(METHODS[name], config.lr, config.epochs, snapshots=snapshots)
 
         def one(recipe: Recipe = recipe) -> dict:
-            path = unlearned(bench, known, forget, retain, recipe, study_key(config, 12))
+            key = bench.key(f"methods at {percent:g}%: unlearning")
+            path = unlearned(bench, known, forget, retain, recipe, key)
             logs = judged.evaluation.path_logs(path)
             return {"logs": logs, "fluency": _fluency(bench, judged.evaluation, never, logs)}
 
-        results[name] = run.once(f"tofu_{percent:g}_{name}", one)
-    paths = {name: judged.path(result["logs"]) for name, result in results.items()}
-    for name, path in paths.items():
-        for step in range(len(path["fq"])):
-            run.log(step, **{f"tofu/{name}/{field}": path[field][step] for field in path})
-    run.figure("tofu_paths", figures.tofu_paths(paths, judged.report(judged.retrained_logs)))
-    run.write_text("answers.md", _sample_answers(judged, results))
-    weights = run.once("tofu_weights", functools.partial(_weights, bench, forget, judged, results))
-    run.figure("weights", figures.weights(weights))
-    return [
-        _collapse(config, paths, percent),
-        _balance(config, judged, paths, percent),
-        _sense(config, judged, results),
-        _evenness_of_weights(weights),
-    ]
+        results[name] = run.once(f"tofu_{percent:g}_{name}_{bench.number}", one)
+    return Comparison(
+        judged, results, {name: judged.path(result["logs"]) for name, result in results.items()}
+    )
 
 
 def _fluency(bench: Bench, evaluation: Evaluation, never: Any, logs: dict) -> np.ndarray:
@@ -123,96 +190,167 @@ def _fluency(bench: Bench, evaluation: Evaluation, never: Any, logs: dict) -> np
     answers = logs[max(logs, key=int)]["answers"]
     questions = [qa.question for qa in evaluation.sets["forget"]]
     rows = bench.speaker.encode(list(zip(questions, map(str, answers), strict=True)))
-    return answer_nll(bench.speaker.apply_fn, never, rows)
+    return answer_nll(bench.speaker, never, rows)
 
 
-def _weights(bench: Bench, forget: np.ndarray, judged: Scores, results: dict) -> dict:
+def _weights(bench: Bench, forget: np.ndarray, found: Comparison) -> dict:
     """Weights of NPO and SimNPO `[snapshots + 1, questions]` along their own paths."""
-    count = len(judged.evaluation.sets["forget"])
+    count = len(found.judged.evaluation.sets["forget"])
     length = answer_lengths(take(bench.author_rows, forget[:count]))
-    before = -judged.logs[SPLITS["forget"]]["avg_gt_loss"] * length
-    found = {"length": length}
+    before = -found.judged.logs[SPLITS["forget"]]["avg_gt_loss"] * length
+    weights = {"length": length}
     for name, weigh in (("NPO+RT", npo_weight), ("SimNPO+RT", simnpo_weight)):
-        if name not in results:
-            continue
-        logs = results[name]["logs"]
+        logs = found.results[name]["logs"]
         logp = np.stack(
             [before]
             + [-logs[i][SPLITS["forget"]]["avg_gt_loss"] * length for i in sorted(logs, key=int)]
         )
         beta = METHODS[name].beta
         second = before if name == "NPO+RT" else length
-        found[name] = np.stack([np.asarray(weigh(row, second, beta=beta)) for row in logp])
-    return found
+        weights[name] = np.stack([np.asarray(weigh(row, second, beta=beta)) for row in logp])
+    return weights
 
 
-def _collapse(config, paths: dict, percent: float) -> Claim:
-    end = {name: path["mu"][-1] for name, path in paths.items() if name.startswith("GA")}
+def _ends(found: list[Comparison], field: str) -> dict[str, np.ndarray]:
+    """The last value of every method's path, one a model `[models]`."""
+    return {
+        name: np.array([each.paths[name][field][-1] for each in found if name in each.paths])
+        for name in found[0].paths
+    }
+
+
+def _collapse(config, found: list[Comparison], percent: float) -> Claim:
+    end = {name: mu for name, mu in _ends(found, "mu").items() if name.startswith("GA")}
+    before = [each.judged.report(each.judged.logs).model_utility for each in found]
     return Claim(
         "N1-tofu",
         "Methods based on gradient ascent collapse on TOFU",
         "MU 0.00 (GA)",
-        ", ".join(f"{name} MU {mu:.3f}" for name, mu in end.items()),
-        _judged(config, end.get("GA", 1) < 0.05),
+        ", ".join(f"{name} MU {spread(mu):.3f}" for name, mu in end.items()),
+        _judged(config, end["GA"].max() < 0.05),
         detail=f"Mini-TOFU, forget {percent:g}%, at the end; the original has MU "
-        f"{paths[next(iter(paths))]['mu'][0]:.3f}. Criterion: GA's MU < 0.05.",
+        f"{spread(before):.3f}. Criterion, for every model: GA's MU < 0.05.",
     )
 
 
-def _balance(config, judged: Scores, paths: dict, percent: float) -> Claim:
-    end = {name: (path["fq"][-1], path["mu"][-1], path["ks"][-1]) for name, path in paths.items()}
-    before = judged.report(judged.logs)
-    others = [fq for name, (fq, _, _) in end.items() if name.startswith(("GA", "IDK", "DPO"))]
-    fq, mu, _ = end["NPO+RT"]
-    met = fq >= 10 * max(others) and mu >= 0.9 * before.model_utility and end["GA"][1] < 0.05
-    never = judged.report(judged.retrained_logs)
-    useful = {
-        name: max((q for q, u in zip(path["fq"], path["mu"], strict=True) if u >= floor), default=0)
-        for name, path in paths.items()
-        for floor in (0.9 * before.model_utility,)
-    }
+def _balance(config, found: list[Comparison], percent: float) -> Claim:
+    fq, mu = _ends(found, "fq"), _ends(found, "mu")
+    before = np.array([each.judged.report(each.judged.logs).model_utility for each in found])
+    rivals = np.max([fq[name] for name in fq if name.startswith(("GA", "IDK", "DPO"))], axis=0)
+    met = (
+        (fq["NPO+RT"] >= 10 * rivals).all()
+        and (mu["NPO+RT"] >= 0.9 * before).all()
+        and mu["GA"].max() < 0.05
+    )
     return Claim(
         "N4",
         "NPO balances forgetting and utility better than its baselines on TOFU",
         _PUBLISHED,
-        f"FQ / MU: NPO+RT {fq:.2g} / {mu:.3f}, best FQ of GA, IDK, DPO {max(others):.2g}, GA's MU "
-        f"{end['GA'][1]:.3f}",
+        f"FQ / MU: NPO+RT {_few(fq['NPO+RT'])} / {_mean(mu['NPO+RT'])}, best FQ of GA, IDK, DPO "
+        f"{_few(rivals)}, GA's MU {_mean(mu['GA'])}",
         _judged(config, met),
         detail=f"Mini-TOFU (a small model trained here), forget {percent:g}%, "
-        f"{len(judged.evaluation.sets['forget'])} forget questions, one seed, {config.epochs} "
-        f"epochs at {config.lr:g}. FQ / MU / KS distance at the end: original "
-        f"{before.forget_quality:.2g} / {before.model_utility:.3f} / {before.ks_statistic:.2f}, "
-        f"retrained 1 / {never.model_utility:.3f} / 0; "
-        + ", ".join(f"{name} {q:.2g} / {u:.3f} / {k:.2f}" for name, (q, u, k) in end.items())
-        + ". A collapsed model can reach a high FQ by accident; best FQ of checkpoints with MU >= "
-        "0.9 of the original's: "
-        + ", ".join(f"{name} {quality:.2g}" for name, quality in useful.items())
-        + ". Criterion: NPO+RT's FQ at least ten times that of every GA, IDK and DPO row, MU >= "
-        "0.9 of the original's, GA's MU < 0.05.",
+        f"{config.epochs} epochs at {config.lr:g}. {_table(found)} A collapsed model can reach a "
+        "high FQ by accident; best FQ of checkpoints with MU >= 0.9 of the original's: "
+        + ", ".join(f"{name} {_few(quality)}" for name, quality in _useful(found).items())
+        + ". Criterion, for every model: NPO+RT's FQ at least ten times that of every GA, IDK and "
+        "DPO row, MU >= 0.9 of the original's, GA's MU < 0.05.",
     )
 
 
-def _sense(config, judged: Scores, results: dict) -> Claim:
-    circles = {
-        name: float(result["logs"][max(result["logs"], key=int)]["repetition"].mean())
-        for name, result in results.items()
+def _useful(found: list[Comparison]) -> dict[str, np.ndarray]:
+    """The best forget quality along each path where utility holds, 0 where there is none."""
+
+    def best(path: dict) -> float:
+        kept = path["mu"] >= 0.9 * path["mu"][0]
+        return path["fq"][1:][kept[1:]].max(initial=0)
+
+    return {
+        name: np.array([best(each.paths[name]) for each in found if name in each.paths])
+        for name in found[0].paths
     }
-    fluency = {name: float(result["fluency"].mean()) for name, result in results.items()}
-    met = min(circles["GA"], circles["GA+RT"]) >= 0.9 and circles["NPO+RT"] <= 0.5
+
+
+def _table(found: list[Comparison]) -> str:
+    """Every method at the end, with the original and the retrained model."""
+    fq, mu, ks = (_ends(found, field) for field in ("fq", "mu", "ks"))
+    judged = [each.judged for each in found]
+    before = [each.report(each.logs) for each in judged]
+    never = judged[0].report(judged[0].retrained_logs)
+    return (
+        f"{len(judged[0].evaluation.sets['forget'])} forget questions, {len(found)} models. FQ / "
+        f"MU / KS distance at the end: original {_few([r.forget_quality for r in before])} / "
+        f"{_mean([r.model_utility for r in before])} / "
+        f"{_mean([r.ks_statistic for r in before])}, retrained 1 / {never.model_utility:.3f} / 0; "
+        + ", ".join(
+            f"{name} {_few(fq[name])} / {_mean(mu[name])} / {_mean(ks[name])}" for name in fq
+        )
+        + "."
+    )
+
+
+def _fewer(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
+    """The same where less is forgotten, at the end; no criterion was set for these."""
+    claims, unseen = [], config.forget_percent
+    for percent in config.fewer_percents:
+        found = [
+            compare(
+                config,
+                run,
+                bench._replace(number=number),
+                start,
+                percent,
+                [name for name in _JUDGED if name in config.tofu_methods],
+                snapshots=1,
+                retrained_percent=unseen,
+            )
+            for number in range(config.seeds)
+        ]
+        fq, mu = _ends(found, "fq"), _ends(found, "mu")
+        shown = [name for name in ("NPO+RT", "SimNPO+RT", "GA", "GA+RT") if name in fq]
+        claims.append(
+            Claim(
+                f"N4-{percent:g}",
+                f"NPO balances forgetting and utility better than its baselines on TOFU, forget "
+                f"{percent:g}%",
+                _PUBLISHED_FEWER.get(percent, ""),
+                "FQ / MU: "
+                + ", ".join(f"{name} {_few(fq[name])} / {_mean(mu[name])}" for name in shown),
+                "reported",
+                detail=f"Mini-TOFU, {config.epochs} epochs at {config.lr:g}. {_table(found)} The "
+                f"retrained model never saw the last {unseen:g}%, these among them. So few "
+                "questions make mild p-values even for bad models; no criterion was set.",
+            )
+        )
+    return claims
+
+
+def _sense(config, found: list[Comparison]) -> Claim:
+    def mean_of(value: Callable[[dict], float]) -> dict[str, np.ndarray]:
+        return {
+            name: np.array([value(each.results[name]) for each in found if name in each.results])
+            for name in found[0].results
+        }
+
+    circles = mean_of(lambda r: float(r["logs"][max(r["logs"], key=int)]["repetition"].mean()))
+    fluency = mean_of(lambda result: float(result["fluency"].mean()))
+    met = min(circles["GA"].min(), circles["GA+RT"].min()) >= 0.9 and circles["NPO+RT"].max() <= 0.5
+    judged = found[0].judged
     return Claim(
         "N5",
         "NPO's answers stay sensible, those of gradient ascent are gibberish",
         "examples (Fig. 7)",
         "repeated 2-grams: "
-        + ", ".join(f"{name} {circles[name]:.2f}" for name in ("GA", "GA+RT", "NPO+RT")),
+        + ", ".join(f"{name} {spread(circles[name]):.2f}" for name in ("GA", "GA+RT", "NPO+RT")),
         _judged(config, met),
         detail="Greedy answers to forget questions; original "
         f"{judged.logs['repetition'].mean():.2f}, retrained "
         f"{judged.retrained_logs['repetition'].mean():.2f}; "
-        + ", ".join(f"{name} {rate:.2f}" for name, rate in circles.items())
+        + ", ".join(f"{name} {rate.mean():.2f}" for name, rate in circles.items())
         + ". NLL per token under the retrained model: "
-        + ", ".join(f"{name} {value:.1f}" for name, value in fluency.items())
-        + ". Answers are in artifacts/answers.md. Criterion: GA and GA+RT >= 0.9, NPO+RT <= 0.5.",
+        + ", ".join(f"{name} {value.mean():.1f}" for name, value in fluency.items())
+        + ". Answers are in artifacts/answers.md. Criterion, for every model: GA and GA+RT >= "
+        "0.9, NPO+RT <= 0.5.",
     )
 
 
@@ -254,6 +392,15 @@ def _sample_answers(judged: Scores, results: dict, shown: int = 3) -> str:
             lines.append(f"- {name}: {logs[max(logs, key=int)]['answers'][i]}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _mean(values: Any) -> str:
+    return f"{np.mean(values):.3f}"
+
+
+def _few(values: Any) -> str:
+    """p-values one by one: their mean says nothing."""
+    return " ".join(f"{value:.2g}" for value in values)
 
 
 def _judged(config, condition) -> str:

@@ -4,16 +4,15 @@
 than others; (c) evenly over answer length.
 """
 
+import functools
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, holds, progress, spread
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths
 from jaxlab.unlearn.methods import method_config
-from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import (
     QUESTIONS_PER_AUTHOR,
     Bench,
@@ -51,7 +50,7 @@ _STRONG, _WEAK = 4, 1  # exposures in a pass
 
 
 class Quarter(NamedTuple):
-    """The original, its scores, and the models along runs at the papers' temperatures."""
+    """An original, its scores, and the models along runs at the papers' temperatures."""
 
     known: Any
     judged: Scores
@@ -59,7 +58,7 @@ class Quarter(NamedTuple):
 
 
 def prepare(config, run: Run, bench: Bench, start: Any) -> Quarter:
-    """Runs both methods at the papers' temperatures, which several studies look at."""
+    """Runs both methods at the papers' temperatures, on the model of `bench.number`."""
     known = original(bench, run, start)
     retain, forget = bench.split(PERCENT)
     judged = scores(bench, run, known, start, PERCENT, config.quarter_questions)
@@ -69,37 +68,44 @@ def prepare(config, run: Run, bench: Bench, start: Any) -> Quarter:
         recipe = Recipe(cfg, config.lr, epochs, batch_size=20, snapshots=epochs)
 
         def one(recipe: Recipe = recipe) -> dict:
-            return {"path": unlearned(bench, known, forget, retain, recipe, study_key(config, 15))}
+            key = bench.key("quarter: published settings")
+            return {"path": unlearned(bench, known, forget, retain, recipe, key)}
 
-        paths[name] = run.once(f"tofu_quarter_published_{name}", one)["path"]
+        phase = f"tofu_quarter_published_{name}_{bench.number}"
+        paths[name] = run.once(phase, one)["path"]
     return Quarter(known, judged, paths)
 
 
-def measure(config, run: Run, bench: Bench, start: Any, quarter: Quarter) -> list[Claim]:
-    """The three parts."""
-    found = _searched(config, run, bench, quarter)
-    run.figure(
-        "quarter", figures.tofu_paths(found, quarter.judged.report(quarter.judged.retrained_logs))
-    )
-    ends = run.once(
-        "tofu_quarter_ends",
-        lambda: {
-            name: quarter.judged.evaluation.logs(last(p)) for name, p in quarter.paths.items()
-        },
-    )
+def measure(config, run: Run, bench: Bench, start: Any, quarters: list[Quarter]) -> list[Claim]:
+    """The three parts, on every model."""
+    models = [bench._replace(number=number) for number in range(config.seeds)]
+    searched = [
+        _searched(config, run, model, quarter)
+        for model, quarter in zip(models, quarters, strict=True)
+    ]
+    judged = quarters[0].judged
+    run.figure("quarter", figures.tofu_paths(searched[0], judged.report(judged.retrained_logs)))
+    ends = [
+        run.once(f"tofu_quarter_ends_{number}", functools.partial(_ends, quarter))
+        for number, quarter in enumerate(quarters)
+    ]
     halves = [
         run.once(
-            f"tofu_halves_{seed}", lambda seed=seed: _strong_and_weak(config, bench, start, seed)
+            f"tofu_halves_{model.number}", functools.partial(_strong_and_weak, config, model, start)
         )
-        for seed in progress(range(config.tofu_seeds), "strong and weak memories")
+        for model in progress(models, "strong and weak memories")
     ]
     length = answer_lengths(_forget_rows(bench))[: config.quarter_questions]
-    run.figure("evenness", figures.evenness(ends, length, halves))
+    run.figure("evenness", figures.evenness(ends[0], length, halves))
     return [
-        _best(config, quarter.judged, found),
+        _best(config, quarters, searched),
         _by_memory(config, halves),
         _by_length(config, ends, length),
     ]
+
+
+def _ends(quarter: Quarter) -> dict:
+    return {name: quarter.judged.evaluation.logs(last(p)) for name, p in quarter.paths.items()}
 
 
 def _searched(config, run: Run, bench: Bench, quarter: Quarter) -> dict:
@@ -111,45 +117,57 @@ def _searched(config, run: Run, bench: Bench, quarter: Quarter) -> dict:
         recipe = Recipe(cfg, lr, epochs, batch_size=20, snapshots=snapshots)
 
         def one(recipe: Recipe = recipe) -> dict:
-            key = study_key(config, 16)
+            key = bench.key("quarter: searched settings")
             path = unlearned(bench, quarter.known, forget, retain, recipe, key)
             return quarter.judged.evaluation.path_logs(path)
 
-        paths[name] = quarter.judged.path(run.once(f"tofu_quarter_{name}", one))
+        phase = f"tofu_quarter_{name}_{bench.number}"
+        paths[name] = quarter.judged.path(run.once(phase, one))
     return paths
 
 
-def _best(config, judged: Scores, paths: dict) -> Claim:
-    before = judged.report(judged.logs)
-    best = {}
-    for name, path in paths.items():
-        useful = [i for i in range(1, len(path["mu"])) if path["mu"][i] >= 0.9 * path["mu"][0]]
-        best[name] = min(useful, key=lambda i: path["ks"][i], default=None)
-    distances = {name: paths[name]["ks"][i] for name, i in best.items() if i is not None}
-    rivals = [distances.get(name) for name in ("NPO+RT", "SimNPO+RT")]
-    met = None not in rivals and max(rivals) <= 0.25
+def _nearest(path: dict) -> int | None:
+    """The useful checkpoint that is nearest to the retrained model."""
+    useful = [i for i in range(1, len(path["mu"])) if path["mu"][i] >= 0.9 * path["mu"][0]]
+    return min(useful, key=lambda i: path["ks"][i], default=None)
+
+
+def _nearest_text(path: dict) -> str:
+    i = _nearest(path)
+    return "none" if i is None else f"{path['ks'][i]:.3f} (FQ {path['fq'][i]:.2g})"
+
+
+def _best(config, quarters: list[Quarter], searched: list[dict]) -> Claim:
+    before = [quarter.judged.report(quarter.judged.logs) for quarter in quarters]
+    reached = [
+        (paths[name]["ks"][_nearest(paths[name])] if _nearest(paths[name]) else np.inf)
+        for paths in searched
+        for name in ("NPO+RT", "SimNPO+RT")
+        if name in paths
+    ]
+    met = len(reached) == 2 * len(searched) and max(reached) <= 0.25
     return Claim(
         "S5",
         STATEMENTS["S5"],
         "forget05 FQ / MU: SimNPO 0.99 / 0.58, NPO 0.79 / 0.57, GA 1.9e-9 / 0.00, GradDiff "
         "3.6e-9 / 0.56, IDK 1.9e-9 / 0.57",
         "KS distance of the best useful checkpoint: "
-        + ", ".join(
-            f"{name} {paths[name]['ks'][i]:.3f} (FQ {paths[name]['fq'][i]:.2g})"
-            if i is not None
-            else f"{name} none"
-            for name, i in best.items()
+        + "; ".join(
+            f"{name} " + ", ".join(_nearest_text(paths[name]) for paths in searched)
+            for name in searched[0]
         ),
         holds(met) if config.tofu_authors >= 20 else "reported",
         detail=f"Mini-TOFU, forget {PERCENT}% (the real forget05 questions at the full size), "
-        f"{len(judged.evaluation.sets['forget'])} questions, one seed, settings from a search; "
-        f"useful: MU >= 0.9 of the original's {before.model_utility:.3f}; the original's KS "
-        f"distance {before.ks_statistic:.3f}. Whether SimNPO is better is reported, not judged: "
-        "with NPO's temperature tuned they tie. Criterion: NPO+RT and SimNPO+RT reach <= 0.25.",
+        f"{len(quarters[0].judged.evaluation.sets['forget'])} questions, {len(quarters)} models, "
+        "settings from a search on another seed; useful: MU >= 0.9 of the original's "
+        f"{spread([report.model_utility for report in before]):.3f}; the original's KS distance "
+        f"{spread([report.ks_statistic for report in before]):.3f}. Whether SimNPO is "
+        "better is reported, not judged: with NPO's temperature tuned they tie. Criterion, for "
+        "every model: NPO+RT and SimNPO+RT reach <= 0.25.",
     )
 
 
-def _strong_and_weak(config, bench: Bench, start: Any, seed: int) -> dict:
+def _strong_and_weak(config, bench: Bench, start: Any) -> dict:
     """Forget probabilities of authors seen often and rarely, before and after both methods."""
     retain, forget = bench.split(PERCENT)
     author = (forget - forget[0]) // QUESTIONS_PER_AUTHOR
@@ -157,14 +175,16 @@ def _strong_and_weak(config, bench: Bench, start: Any, seed: int) -> dict:
     parts = [joined(take(bench.author_rows, retain), bench.general_rows)] * _STRONG
     parts += [take(bench.author_rows, forget[strong])] * _STRONG
     parts += [take(bench.author_rows, forget[~strong])] * _WEAK
-    key = jax.random.fold_in(study_key(config, 17), seed)
+    train_key = bench.key("strong and weak: training")
+    unlearn_key = bench.key("strong and weak: unlearning")
     passes = max(config.tofu_epochs // _STRONG, 1)
-    known = finetuned(bench, start, joined(*parts), key, passes)
+    known = finetuned(bench, start, joined(*parts), train_key, passes)
     evaluation = bench.evaluation(forget, retain, config.quarter_questions)
     found = {"strong": strong[: config.quarter_questions], "original": _end(evaluation, known)}
     for name, cfg in PUBLISHED.items():
         recipe = Recipe(cfg, config.lr, config.quarter_epochs, batch_size=20)
-        found[name] = _end(evaluation, last(unlearned(bench, known, forget, retain, recipe, key)))
+        path = unlearned(bench, known, forget, retain, recipe, unlearn_key)
+        found[name] = _end(evaluation, last(path))
     return found
 
 
@@ -209,26 +229,27 @@ def _by_memory(config, halves: list[dict]) -> Claim:
     )
 
 
-def _by_length(config, ends: dict, length: np.ndarray) -> Claim:
-    correlation = {
-        name: np.corrcoef(logs[SPLITS["forget"]]["avg_gt_loss"], length)[0, 1]
-        for name, logs in ends.items()
+def _by_length(config, ends: list[dict], length: np.ndarray) -> Claim:
+    nll = {  # [models, questions]
+        name: np.stack([end[name][SPLITS["forget"]]["avg_gt_loss"] for end in ends])
+        for name in PUBLISHED
     }
-    npo, simple = correlation["NPO+RT"], correlation["SimNPO+RT"]
-    met = npo <= -0.65 and abs(simple) <= abs(npo) - 0.12
+    npo, simple = (
+        np.array([np.corrcoef(row, length)[0, 1] for row in nll[name]])
+        for name in ("NPO+RT", "SimNPO+RT")
+    )
+    met = (npo <= -0.65).all() and (np.abs(simple) <= np.abs(npo) - 0.12).all()
     return Claim(
         "S5c",
         STATEMENTS["S5c"],
         "FQ of the short / long half under NPO: 0.58 / 0.81",
-        f"correlation of NLL per token and length: NPO {npo:.2f}, SimNPO {simple:.2f}",
+        f"correlation of NLL per token and length: NPO {spread(npo):.2f}, SimNPO "
+        f"{spread(simple):.2f}",
         holds(met) if config.tofu_authors >= 20 else "reported",
         detail=f"{len(length)} forget questions of mini-TOFU at the papers' betas, "
-        f"{config.quarter_epochs} epochs at {config.lr:g}, one seed; mean NLL "
-        + ", ".join(
-            f"{name} {logs[SPLITS['forget']]['avg_gt_loss'].mean():.2f}"
-            for name, logs in ends.items()
-        )
-        + ". Criterion: NPO <= -0.65, SimNPO at least 0.12 closer to 0.",
+        f"{config.quarter_epochs} epochs at {config.lr:g}, {len(ends)} models; mean NLL "
+        + ", ".join(f"{name} {values.mean():.2f}" for name, values in nll.items())
+        + ". Criterion, for every model: NPO <= -0.65, SimNPO at least 0.12 closer to 0.",
     )
 
 

@@ -8,7 +8,7 @@ import optax
 
 from jaxlab.runs import Claim, Run, holds, progress
 from jaxlab.unlearn import figures
-from jaxlab.unlearn.answers import answer_lengths, answer_nll
+from jaxlab.unlearn.answers import answer_lengths, answer_nll, scoring
 from jaxlab.unlearn.data import relearn_subset
 from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, retrained, take
@@ -51,21 +51,24 @@ def _attack(config, bench: Bench, models: Any, modes: tuple[str, ...]) -> dict:
     every = [jax.tree.map(lambda x, i=i: x[i], models) for i in range(_count(models))]
     before = np.array([_nll(bench, params, rows) for params in every])  # [models, rows]
     found = {"nll": before.mean(1)}
-    key = study_key(config, 18)
+    rows_key = study_key(config, "relearning: rows")
+    hidden_fn, head = scoring(bench.speaker.cfg)
+    order_key = study_key(config, "relearning: order")
     for mode in modes:
-        chosen = relearn_subset(key, answer_lengths(rows), fraction=_SHARE, mode=mode)
+        chosen = relearn_subset(rows_key, answer_lengths(rows), fraction=_SHARE, mode=mode)
         batch_size = min(_BATCH, len(chosen))
         after = []
         for params in every:
             path = relearn(
-                key,
-                bench.speaker.apply_fn,
+                order_key,
+                hidden_fn,
                 params,
                 take(rows, chosen),
                 optimizer=_OPTIMIZER,
                 num_steps=_EPOCHS * -(-len(chosen) // batch_size),
                 batch_size=batch_size,
                 num_snapshots=_EPOCHS,
+                head=head,
             ).params
             epochs = [jax.tree.map(lambda x, e=e: x[e], path) for e in range(_EPOCHS)]
             after.append([np.exp(-_nll(bench, model, rows)).mean() for model in epochs])
@@ -78,7 +81,7 @@ def _count(models: Any) -> int:
 
 
 def _nll(bench: Bench, params: Any, rows) -> np.ndarray:
-    return answer_nll(bench.speaker.apply_fn, params, rows)
+    return answer_nll(bench.speaker, params, rows)
 
 
 def _claim(config, found: dict) -> Claim:

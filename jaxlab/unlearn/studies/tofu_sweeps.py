@@ -5,7 +5,6 @@ import numpy as np
 from jaxlab.runs import Claim, Run, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import method_config
-from jaxlab.unlearn.studies.seeds import study_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
 from jaxlab.unlearn.studies.tofu_methods import scores
 
@@ -26,7 +25,8 @@ def measure(config, run: Run, bench: Bench, start) -> list[Claim]:
     def end_of(name: str, cfg) -> dict[str, float]:
         def one() -> dict:
             recipe = Recipe(cfg, config.lr, config.epochs)
-            path = unlearned(bench, known, forget, retain, recipe, study_key(config, 13))
+            key = bench.key("sweeps: unlearning")
+            path = unlearned(bench, known, forget, retain, recipe, key)
             return judged.evaluation.path_logs(path)
 
         path = judged.path(run.once(f"tofu_sweep_{name}", one))
