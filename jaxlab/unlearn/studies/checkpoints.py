@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from jaxlab import lm, parallel
-from jaxlab.runs import Claim, Run, latest_step
+from jaxlab.runs import Claim, Run, check_finite, latest_step
 from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, load_qa, split_indices
 from jaxlab.unlearn.methods import method_config
@@ -214,6 +214,7 @@ def _train(
         state = lm.restore_state(folder, parallel.init_train_state(params, optimizer))
 
     def save(state, means) -> None:
+        check_finite(int(state.step), {"loss": means["loss"]}, folder)
         run.log(int(state.step), **{f"checkpoint/{name}": value for name, value in means.items()})
         lm.save_state(folder, state)
 

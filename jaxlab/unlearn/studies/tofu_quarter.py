@@ -33,7 +33,8 @@ STATEMENTS = {
     "S5c": "NPO gives up long answers early, SimNPO forgets evenly over length",
 }
 PERCENT = 25
-# Found by a search over beta, gamma, weights and stepsize on one seed; one entry a method.
+# Found by a search over beta, gamma, weights and stepsize on a prototype; one entry a method.
+# `--experiment=search` makes that search here.
 SEARCHED = {
     "NPO+RT": (method_config("npo+rt", beta=0.02, retain_coeff=10.0), 5e-4, 10),
     "SimNPO+RT": (method_config("simnpo+rt", beta=1.0, gamma=2.0, forget_coeff=1.0), 1e-3, 5),
@@ -159,7 +160,7 @@ def _best(config, quarters: list[Quarter], searched: list[dict]) -> Claim:
         holds(met) if config.tofu_authors >= 20 else "reported",
         detail=f"Mini-TOFU, forget {PERCENT}% (the real forget05 questions at the full size), "
         f"{len(quarters[0].judged.evaluation.sets['forget'])} questions, {len(quarters)} models, "
-        "settings from a search on another seed; useful: MU >= 0.9 of the original's "
+        "settings found before on a smaller model; useful: MU >= 0.9 of the original's "
         f"{spread([report.model_utility for report in before]):.3f}; the original's KS distance "
         f"{spread([report.ks_statistic for report in before]):.3f}. Whether SimNPO is "
         "better is reported, not judged: with NPO's temperature tuned they tie. Criterion, for "
