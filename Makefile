@@ -3,14 +3,14 @@
 PYTHON ?= python3
 WORKDIR ?= out/reproduce
 PRESET ?= smoke
-JOBS ?= 1
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: help reproduce test test-slow lint format peers clean
 
 help:
-	@echo "make reproduce   every system at PRESET=smoke into WORKDIR=out/reproduce, JOBS=1 at a time"
+	@echo "make reproduce   every system at PRESET=smoke into WORKDIR=out/reproduce, JOBS=2 at a time"
 	@echo "make test        the test suite;  make test-slow  with the long ones"
 	@echo "make lint        ruff and the import contract;  make format  rewrites the files"
 	@echo "make peers       the packages that tests and benchmarks compare with (large)"
