@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from jaxlab.rl.child_process import ChildProcess
-from jaxlab.rl.dashboard import DashboardSettings
 from jaxlab.rl.evaluator import EvaluatorSettings
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
@@ -25,10 +24,12 @@ from jaxlab.rl.host_state import (
     ring_spec,
     seed_of,
 )
+from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import policy_of
 from jaxlab.rl.placement import make_placement
 from jaxlab.rl.prefetch import Prefetcher
 from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.recorder import RecordSettings
 from jaxlab.rl.sampler_pool import SamplerPool
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stop_words import StopWords
@@ -54,6 +55,7 @@ def train_async(
     keep: Callable[[HostState], None],
     import_module: str | None = None,
     observe: Observer = ignore,
+    pictures: RecordSettings | None = None,
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when.
 
@@ -62,46 +64,68 @@ def train_async(
       config: the algorithm's.
       host: processes, sizes and ends.
       log: takes the evaluations.
-      keep: is handed the state when a checkpoint is due, at the end, and at an interrupt.
+      keep: is handed the state when a checkpoint is due, at the end, and after a signal.
       import_module: imported by the processes first.
       observe: told what was busy from when to when.
+      pictures: which episodes are drawn; None for none.
 
     Returns:
       The last state, samplers that were replaced, and what ended it.
     """
     placement = make_placement(config, host.mode, host.batch_size)
-    with contextlib.ExitStack() as stack:
-        ring = stack.enter_context(SharedReplay.create(ring_spec(config, host)))
-        if state.ring is not None:
-            ring.load_state_dict(state.ring)
-        board = stack.enter_context(WeightBoard.create(policy_of(state.learner)))
-        board.continue_from(state.version)
-        board.publish(policy_of(state.learner))
-        pool = stack.enter_context(_start_samplers(ring, board, state, host, import_module))
-        reports = stack.enter_context(_evaluator(board, state, host, import_module))
-        if host.visualize:
-            stack.enter_context(_dashboard(log))
-        learner = _Loop(state, placement, host, log, keep, ring, board, pool, reports, observe)
-        try:
+    with deferred_signals() as interrupted:
+        with contextlib.ExitStack() as stack:
+            ring = stack.enter_context(SharedReplay.create(ring_spec(config, host)))
+            if state.ring is not None:
+                ring.load_state_dict(state.ring)
+            board = stack.enter_context(WeightBoard.create(policy_of(state.learner)))
+            board.continue_from(state.version)
+            board.publish(policy_of(state.learner))
+            pool = stack.enter_context(_start_samplers(ring, board, state, host, import_module))
+            reports = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
+            learner = _Loop(
+                state,
+                placement,
+                host,
+                log,
+                keep,
+                ring,
+                board,
+                pool,
+                reports,
+                observe,
+                interrupted,
+            )
             stopped = learner.run()
-        except KeyboardInterrupt:
-            keep(learner.snapshot())
-            raise
-        restarts = pool.poll()
-        pool.stop()
-        final = learner.snapshot()
-        log.add(final.env_steps, final.updates, mean_return(final, host))
-    keep(final)
+            restarts = pool.poll()
+            pool.stop()
+            final = learner.snapshot()
+            if not interrupted():
+                log.add(final.env_steps, final.updates, mean_return(final, host))
+        keep(final)
     return final, restarts, stopped
 
 
 class _Loop:
     """Draws, learns, publishes and watches, in the parent."""
 
-    def __init__(self, state, placement, host, log, keep, ring, board, pool, reports, observe):
+    def __init__(
+        self,
+        state,
+        placement,
+        host,
+        log,
+        keep,
+        ring,
+        board,
+        pool,
+        reports,
+        observe,
+        interrupted,
+    ):
         self._start, self._placement, self._host, self._log = state, placement, host, log
         self._keep, self._ring, self._board, self._pool = keep, ring, board, pool
-        self._reports, self._observe = reports, observe
+        self._reports, self._observe, self._interrupted = reports, observe, interrupted
         self._learner, self._updates = placement.spread(state.learner), state.updates
         self._known_rows = int(ring.written().sum())
         self._watched = self._saved = time.monotonic()
@@ -163,6 +187,9 @@ class _Loop:
                 report = self._reports.get_nowait()
             except queue.Empty:
                 break
+            if "said" in report:
+                print(report["said"], flush=True)
+                continue
             self._log.add(self._env_steps(), self._updates, report["mean_return"])
             self._observe("evaluate", report["start"], report["end"])
         now = time.monotonic()
@@ -176,6 +203,8 @@ class _Loop:
         if now - self._saved >= self._host.checkpoint_every_s:
             self._saved = now
             self._keep(self.snapshot())
+        if self._interrupted():
+            return "interrupted"
         return reason_to_stop(self._host, self._log, self._updates)
 
 
@@ -198,22 +227,7 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module) -> Samp
 
 
 @contextlib.contextmanager
-def _dashboard(log: ProgressLog):
-    """A page with the curves, served meanwhile; its address is printed."""
-    stop = StopWords.create(1)
-    settings = DashboardSettings(str(log.path), stop.handle, os.getpid())
-    process = ChildProcess("jaxlab.rl.dashboard", settings)
-    try:
-        print(f"dashboard: {process.stdout.readline().decode().strip()}", flush=True)
-        yield
-    finally:
-        stop.raise_all()
-        process.end(timeout=5.0)
-        stop.close()
-
-
-@contextlib.contextmanager
-def _evaluator(board, state, host: HostConfig, import_module):
+def _evaluator(board, state, host: HostConfig, import_module, pictures):
     """A queue of the evaluator's reports, which runs meanwhile."""
     reports: queue.Queue = queue.Queue()
     stop = StopWords.create(1)
@@ -225,6 +239,7 @@ def _evaluator(board, state, host: HostConfig, import_module):
         seed_of(state, EVALUATE),
         host.eval_every_s,
         import_module,
+        pictures,
         os.getpid(),
     )
     process = ChildProcess("jaxlab.rl.evaluator", settings)

@@ -75,7 +75,19 @@ class Config:
     minibatches: int = option(16, "train, ppo: parts of a pass")
     prefill: str = option("", "train: .npz of transitions that the ring holds at the start")
     checkpoint_every_s: float = option(60.0, "train: seconds between checkpoints")
-    dashboard: bool = option(False, "train: serve a page with the curves")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What training on an environment of one's own may be told besides; no number depends on it."""
+
+    dashboard: bool = option(False, "train: serve a page with the curves and a drawn episode")
+    record_every: int | None = option(
+        None,
+        "train: evaluations from one drawn episode to the next (figures/episode.gif), 0 for none; "
+        "by default the tenth beside --dashboard, and always the last policy's. Without a display "
+        "MuJoCo needs MUJOCO_GL=egl or osmesa",
+    )
 
 
 PRESETS = {
@@ -101,7 +113,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, run: Run) -> list[Claim]:
+def run(config: Config, run: Run, options: Options = Options()) -> list[Claim]:
     """Runs the chosen study, or all that measure claims, and writes the claims.
 
     Raises:
@@ -109,7 +121,7 @@ def run(config: Config, run: Run) -> list[Claim]:
     """
     check_choices(config)
     if config.experiment == "train":
-        return run.write_claims(own.measure(config, run))
+        return run.write_claims(own.measure(config, run, options))
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]
     claims = [claim for name in chosen for claim in STUDIES[name](config, run)]
     if config.experiment == "all":

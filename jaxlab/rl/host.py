@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxlab.rl import dashboard
 from jaxlab.rl.async_training import Observer, ignore, train_async
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
@@ -28,6 +29,7 @@ from jaxlab.rl.host_state import (
 from jaxlab.rl.prefill import filled_ring
 from jaxlab.rl.progress_log import EvalPoint, ProgressLog
 from jaxlab.rl.rates import Throughput, throughput
+from jaxlab.rl.recorder import what_to_record
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.sync_training import train_sync
 from jaxlab.rl.td3 import TD3Config
@@ -67,11 +69,12 @@ def train_host(
     observe: Observer = ignore,
     on_eval: Callable[[dict[str, float]], None] | None = None,
     prefill: Transition | None = None,
+    pictures: str | PathLike | None = None,
 ) -> TrainResult:
     """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
 
-    No child process and no segment of shared memory is left behind, whatever ends it; an interrupt
-    saves a checkpoint first, except in mode "sync", which keeps the last one.
+    No child process and no segment of shared memory is left behind, whatever ends it. SIGINT
+    and SIGTERM save a checkpoint first; a second one does not wait for that.
 
     Args:
       key: of parameters, noise, draws, environments and exploration.
@@ -84,6 +87,7 @@ def train_host(
       on_eval: handed what a line of `metrics.jsonl` holds, after each evaluation.
       prefill: rows that the ring holds at the start, as `read_transitions` gives them; a
         checkpoint's ring counts instead where there is one.
+      pictures: where drawn episodes go (`episode.gif`, `episode.png`), by default `workdir`.
 
     Raises:
       ValueError: sizes that are not the environment's, an unknown environment.
@@ -107,9 +111,19 @@ def train_host(
 
     before = state.env_steps, state.updates
     train = train_sync if host.mode == "sync" else train_async
-    with _metrics_file(workdir, host) as path, _termination_as_exit():
-        log = ProgressLog(path, host.batch_size, *before, on_eval)
-        state, restarts, stopped = train(state, config, host, log, keep, import_module, observe)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_termination_as_exit())
+        folder = stack.enter_context(_output_folder(workdir, host))
+        metrics = None if folder is None else folder / "metrics.jsonl"
+        pictures = pictures or folder
+        if host.visualize:
+            picture = Path(pictures) / "episode.png"
+            stack.enter_context(dashboard.serving(metrics, picture))
+        log = ProgressLog(metrics, host.batch_size, *before, on_eval)
+        record = what_to_record(host.env_id, pictures, host.record_every, host.visualize)
+        state, restarts, stopped = train(
+            state, config, host, log, keep, import_module, observe, record
+        )
     rates = throughput(
         state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()
     )
@@ -134,15 +148,13 @@ def _check_sizes(config, host: HostConfig) -> None:
 
 
 @contextlib.contextmanager
-def _metrics_file(workdir: Path | None, host: HostConfig):
-    """Where evaluations are written: a dashboard reads them even where nobody keeps them."""
-    if workdir is not None:
-        yield workdir / "metrics.jsonl"
-    elif host.visualize:
+def _output_folder(workdir: Path | None, host: HostConfig):
+    """Where evaluations are written: a page reads them even where nobody keeps them."""
+    if workdir is None and host.visualize:
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / "metrics.jsonl"
+            yield Path(folder)
     else:
-        yield None
+        yield workdir
 
 
 @contextlib.contextmanager

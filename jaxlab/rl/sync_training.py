@@ -24,8 +24,10 @@ from jaxlab.rl.host_state import (
     seed_of,
     update_key,
 )
+from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows, policy_of
 from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.recorder import Recorder, RecordSettings
 from jaxlab.rl.sampler import check_finite
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
@@ -43,34 +45,40 @@ def train_sync(
     keep: Callable[[HostState], None],
     import_module: str | None = None,
     observe: Observer = ignore,
+    pictures: RecordSettings | None = None,
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when; arguments and results as `train_async`.
 
-    Nothing is busy beside anything else, so nothing is observed.
+    Nothing is busy beside anything else, so nothing is observed. After a signal the segment is
+    finished: a run that goes on from its end ends with the same numbers.
     """
     del observe
     if import_module:
         importlib.import_module(import_module)
     saved = time.monotonic()
-    with SharedReplay.create(ring_spec(config, host)) as ring:
+    recorder = Recorder(pictures)
+    with deferred_signals() as interrupted, SharedReplay.create(ring_spec(config, host)) as ring:
         if state.ring is not None:
             ring.load_state_dict(state.ring)
 
         def with_ring(state: HostState) -> HostState:
             return state._replace(ring=ring.state_dict() if host.checkpoint_replay else None)
 
-        while not (reason := reason_to_stop(host, log, state.updates)):
-            state = _run_segment(state, ring, config, host, log)
+        while not (reason := reason_to_stop(host, log, state.updates)) and not interrupted():
+            state = _run_segment(state, ring, config, host, log, recorder)
             if time.monotonic() - saved >= host.checkpoint_every_s:
                 saved = time.monotonic()
                 keep(with_ring(state))
-        log.add(state.env_steps, state.updates, mean_return(state, host))
+        if not interrupted():
+            log.add(state.env_steps, state.updates, mean_return(state, host))
         state = with_ring(state)
         keep(state)
     return state, 0, reason
 
 
-def _run_segment(state: HostState, ring, config, host: HostConfig, log: ProgressLog) -> HostState:
+def _run_segment(
+    state: HostState, ring, config, host: HostConfig, log: ProgressLog, recorder: Recorder
+) -> HostState:
     """Up to `_SEGMENT_STEPS` times: a step of all environments, then a call of the learner."""
     n_envs = host.n_samplers * host.envs_per_sampler
     env = make_vec_env(host.env_id, n_envs, seed_of(state, SAMPLE))
@@ -101,5 +109,6 @@ def _run_segment(state: HostState, ring, config, host: HostConfig, log: Progress
         if time.monotonic() - evaluated >= host.eval_every_s:
             evaluated = time.monotonic()
             log.add(state.env_steps, state.updates, mean_return(state, host))
+            recorder.look(policy_of(state.learner))
     env.close()
     return state

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import signal
 
 import jax
 import numpy as np
@@ -151,11 +152,11 @@ def test_an_interrupt_on_the_device_leaves_a_checkpoint_to_go_on_from(tmp_path, 
     def interrupt(*args):
         calls.append(args)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
         return evaluate(*args)
 
     monkeypatch.setattr(own_on_device, "evaluate_policy", interrupt)
-    with Run(tmp_path / "cut", config) as run, pytest.raises(KeyboardInterrupt):
+    with Run(tmp_path / "cut", config) as run, pytest.raises(SystemExit):
         experiment.run(config, run)
     monkeypatch.setattr(own_on_device, "evaluate_policy", evaluate)
     assert latest_step(tmp_path / "cut" / "checkpoints" / "on_device") is not None

@@ -6,16 +6,15 @@ import importlib
 import jax
 import numpy as np
 
-from jaxlab.rl import figures
 from jaxlab.rl.autotuning import autotune
 from jaxlab.rl.device_envs import make_env
-from jaxlab.rl.episode_strip import render_episode
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import MODES as HOST_MODES
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.learner import policy_of
 from jaxlab.rl.ppo import PPOConfig
 from jaxlab.rl.prefill import read_transitions
+from jaxlab.rl.recorder import Recorder, RecordSettings
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.own_on_device import train_on_device
 from jaxlab.rl.td3 import TD3Config, ddpg_config
@@ -26,10 +25,10 @@ ALGORITHMS = ("sac", "td3", "ddpg", "ppo")
 MODES = (*HOST_MODES, "ondevice")
 
 
-def measure(config, run: Run) -> list[Claim]:
+def measure(config, run: Run, options) -> list[Claim]:
     """Trains, leaves the policy in `artifacts/policy.npz` and `.json`, and reports its return.
 
-    `numpy_actor` plays the policy without jax.
+    `numpy_actor` plays the policy without jax. One episode of it is drawn in `figures`.
 
     Raises:
       ValueError: an algorithm or option that the mode does not have.
@@ -42,25 +41,26 @@ def measure(config, run: Run) -> list[Claim]:
         )
     if on_device and (config.prefill or config.autotune):
         raise ValueError("prefill and autotune are for environments on the host, not ondevice")
-    measured, detail = (_on_device if on_device else _on_host)(config, run)
+    measured, detail = (_on_device if on_device else _on_host)(config, run, options)
     statement = f"{config.algo} on {config.env_id}"
     return [Claim("train", statement, "", measured, "reported", detail=detail)]
 
 
-def _on_device(config, run: Run) -> tuple[str, str]:
+def _on_device(config, run: Run, options) -> tuple[str, str]:
     # "numpy:pendulum" names the same environment on the host.
     env = make_env(config.env_id.rpartition(":")[2])
     algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
-    result = train_on_device(config, env, algorithm, run)
+    result = train_on_device(config, env, algorithm, run, options)
     _export(run, result.learner, algorithm)
     return (
         f"mean return {result.mean_return:.1f} after {result.env_steps:,} steps and "
         f"{result.updates:,} updates",
-        f"On the device, {result.seconds:.0f} s, ended by {result.stopped}.",
+        f"On the device, {result.seconds:.0f} s, ended by {result.stopped}. "
+        f"{_draw(config, run, result.learner, options)}",
     )
 
 
-def _on_host(config, run: Run) -> tuple[str, str]:
+def _on_host(config, run: Run, options) -> tuple[str, str]:
     if config.import_module:
         importlib.import_module(config.import_module)
     env = make_vec_env(config.env_id, 1)
@@ -81,7 +81,8 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         target_return=config.target_return,
         eval_every_s=config.eval_every_s,
         eval_episodes=config.eval_episodes,
-        visualize=config.dashboard,
+        visualize=options.dashboard,
+        record_every=options.record_every,
         mode=config.mode,
         checkpoint_every_s=config.checkpoint_every_s,
     )
@@ -102,6 +103,7 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         import_module=config.import_module or None,
         on_eval=log,
         prefill=prefill,
+        pictures=run.workdir / "figures",
     )
     _export(run, result.learner, algorithm)
     last, rates = result.eval_history[-1], result.throughput
@@ -110,20 +112,18 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         f"{result.updates:,} updates",
         f"{rates.sample_hz:,.0f} transitions and {rates.update_frame_hz:,.0f} rows learned from "
         f"per second, {last.wall_s:.0f} s, ended by {result.stopped}; {result.worker_restarts} "
-        f"samplers replaced.{_draw(config.env_id, run, policy_of(result.learner))}",
+        f"samplers replaced. {_draw(config, run, result.learner, options)}",
     )
 
 
-def _draw(env_id: str, run: Run, policy) -> str:
-    """One episode as `figures/episode.png`, where gymnasium can draw it; what became of it."""
-    if not env_id.startswith("gym:"):
+def _draw(config, run: Run, learner, options) -> str:
+    """One episode of the policy, in `figures`; what became of it."""
+    if options.record_every == 0:
         return ""
-    try:
-        frames, total = render_episode(env_id, policy)
-    except Exception as error:  # of any library that draws: a trained policy must not be lost
-        return f" No picture of an episode: {error}"
-    run.figure("episode", figures.strip(frames, f"{env_id}, one episode, return {total:.0f}"))
-    return " One episode is drawn in figures/episode.png."
+    trouble = []
+    folder = str(run.workdir / "figures")
+    Recorder(RecordSettings(config.env_id, folder, 1), trouble.append).look(policy_of(learner))
+    return trouble[0] if trouble else "One episode is drawn in figures/episode.gif."
 
 
 def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config | PPOConfig:

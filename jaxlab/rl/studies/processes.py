@@ -47,6 +47,7 @@ def _solve(config, run: Run, mode: str) -> dict:
         eval_episodes=EPISODES,
         eval_every_s=1.0,
         visualize=mode == "async",
+        record_every=0,  # on two cores, drawing takes from what is timed
         max_seconds=config.solve_seconds,
         max_updates=20_000,
     )
