@@ -1,6 +1,7 @@
 """The learner's loop beside processes that sample and evaluate."""
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -29,6 +30,7 @@ from jaxlab.rl.learner import policy_of
 from jaxlab.rl.placement import make_placement
 from jaxlab.rl.prefetch import Prefetcher
 from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.ray_samplers import RaySamplerPool
 from jaxlab.rl.recorder import RecordSettings
 from jaxlab.rl.sampler_pool import SamplerPool
 from jaxlab.rl.shared_replay import SharedReplay
@@ -56,6 +58,7 @@ def train_async(
     import_module: str | None = None,
     observe: Observer = ignore,
     pictures: RecordSettings | None = None,
+    ray_address: str | None = None,
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when.
 
@@ -68,6 +71,8 @@ def train_async(
       import_module: imported by the processes first.
       observe: told what was busy from when to when.
       pictures: which episodes are drawn; None for none.
+      ray_address: of the Ray cluster whose machines sample (see `RaySamplerPool`); None for
+        processes on this one.
 
     Returns:
       The last state, samplers that were replaced, and what ended it.
@@ -81,7 +86,9 @@ def train_async(
             board = stack.enter_context(WeightBoard.create(policy_of(state.learner)))
             board.continue_from(state.version)
             board.publish(policy_of(state.learner))
-            pool = stack.enter_context(_start_samplers(ring, board, state, host, import_module))
+            pool = stack.enter_context(
+                _start_samplers(ring, board, state, host, import_module, ray_address)
+            )
             reports = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
             learner = _Loop(
                 state,
@@ -208,10 +215,13 @@ class _Loop:
         return reason_to_stop(self._host, self._log, self._updates)
 
 
-def _start_samplers(ring, board, state, host: HostConfig, import_module) -> SamplerPool:
+def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_address):
+    make_pool = SamplerPool
+    if ray_address:
+        make_pool = functools.partial(RaySamplerPool, address=ray_address)
     # In rows of this ring: a run that goes on does not warm up again.
     warmup_steps = int(ring.written().sum()) + max(host.warmup_steps - state.env_steps, 0)
-    pool = SamplerPool(
+    pool = make_pool(
         ring.handle,
         board.handle,
         host.env_id,

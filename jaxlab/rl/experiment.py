@@ -88,6 +88,11 @@ class Options:
         "by default the tenth beside --dashboard, and always the last policy's. Without a display "
         "MuJoCo needs MUJOCO_GL=egl or osmesa",
     )
+    ray_address: str = option(
+        "",
+        "train: Ray cluster whose machines sample: auto, HOST:PORT, ray://..., or local to start "
+        "one here",
+    )
 
 
 PRESETS = {

@@ -5,6 +5,7 @@ the curves, each in a process of its own, and none waits for another.
 """
 
 import contextlib
+import functools
 import importlib
 import signal
 import tempfile
@@ -70,6 +71,7 @@ def train_host(
     on_eval: Callable[[dict[str, float]], None] | None = None,
     prefill: Transition | None = None,
     pictures: str | PathLike | None = None,
+    ray_address: str | None = None,
 ) -> TrainResult:
     """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
 
@@ -88,14 +90,19 @@ def train_host(
       prefill: rows that the ring holds at the start, as `read_transitions` gives them; a
         checkpoint's ring counts instead where there is one.
       pictures: where drawn episodes go (`episode.gif`, `episode.png`), by default `workdir`.
+      ray_address: of a Ray cluster whose machines sample instead of processes here, see
+        `RaySamplerPool`.
 
     Raises:
-      ValueError: sizes that are not the environment's, an unknown environment.
+      ValueError: sizes that are not the environment's, an unknown environment, a Ray cluster for
+        mode "sync".
       FloatingPointError: a loss that is not finite, with the update; the last checkpoint stays.
       RuntimeError: a sampler that keeps dying, with its error.
     """
     if import_module:
         importlib.import_module(import_module)
+    if ray_address and host.mode == "sync":
+        raise ValueError("mode 'sync' does everything in this process; leave out ray_address")
     _check_sizes(config, host)
     workdir = None if workdir is None else Path(workdir)
     state = fresh_state(key, config, host)
@@ -110,7 +117,9 @@ def train_host(
             save_state(workdir, state)
 
     before = state.env_steps, state.updates
-    train = train_sync if host.mode == "sync" else train_async
+    train = functools.partial(train_async, ray_address=ray_address)
+    if host.mode == "sync":
+        train = train_sync
     with contextlib.ExitStack() as stack:
         stack.enter_context(_termination_as_exit())
         folder = stack.enter_context(_output_folder(workdir, host))

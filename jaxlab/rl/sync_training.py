@@ -14,7 +14,6 @@ import numpy as np
 
 from jaxlab.rl.async_training import Observer, ignore
 from jaxlab.rl.host_config import HostConfig
-from jaxlab.rl.host_policy import explore
 from jaxlab.rl.host_state import (
     DRAW,
     SAMPLE,
@@ -28,10 +27,9 @@ from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows, policy_of
 from jaxlab.rl.progress_log import ProgressLog
 from jaxlab.rl.recorder import Recorder, RecordSettings
-from jaxlab.rl.sampler import check_finite
+from jaxlab.rl.sampler import take_step
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
-from jaxlab.rl.transition import Transition
 from jaxlab.rl.vec_env import make_vec_env
 
 _SEGMENT_STEPS = 200  # of all environments
@@ -88,14 +86,9 @@ def _run_segment(
     for step in range(_SEGMENT_STEPS):
         if reason_to_stop(host, log, state.updates):
             break
-        if state.env_steps < host.warmup_steps:
-            action = act_rng.uniform(-1, 1, (n_envs, env.act_dim)).astype(np.float32)
-        else:
-            action = explore(params, obs, act_rng)
-        out = env.step(action)
-        check_finite(out.next_obs, out.reward, step)
-        ring.write(0, Transition(obs, action, out.reward, out.next_obs, out.terminated))
-        obs = out.obs
+        warm = state.env_steps >= host.warmup_steps
+        batch, obs = take_step(env, obs, params if warm else None, act_rng, step)
+        ring.write(0, batch)
         state = state._replace(env_steps=state.env_steps + n_envs)
         ready = state.env_steps >= host.warmup_steps
         if ready and not must_wait(host, state.env_steps, state.updates):

@@ -39,8 +39,12 @@ def measure(config, run: Run, options) -> list[Claim]:
         raise ValueError(
             f"mode {config.mode!r} trains {', '.join(allowed)}, got algo {config.algo!r}"
         )
-    if on_device and (config.prefill or config.autotune):
-        raise ValueError("prefill and autotune are for environments on the host, not ondevice")
+    if on_device and (config.prefill or config.autotune or options.ray_address):
+        raise ValueError(
+            "prefill, autotune and ray_address are for environments on the host, not ondevice"
+        )
+    if config.autotune and options.ray_address:
+        raise ValueError("autotune measures samplers of this machine; leave out ray_address")
     measured, detail = (_on_device if on_device else _on_host)(config, run, options)
     statement = f"{config.algo} on {config.env_id}"
     return [Claim("train", statement, "", measured, "reported", detail=detail)]
@@ -104,6 +108,7 @@ def _on_host(config, run: Run, options) -> tuple[str, str]:
         on_eval=log,
         prefill=prefill,
         pictures=run.workdir / "figures",
+        ray_address=options.ray_address or None,
     )
     _export(run, result.learner, algorithm)
     last, rates = result.eval_history[-1], result.throughput
