@@ -1,6 +1,7 @@
 """The learner's loop beside processes that sample and evaluate."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -12,7 +13,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from jaxlab.rl.adaptation import SamplerTrials
 from jaxlab.rl.child_process import ChildProcess
+from jaxlab.rl.data_parallel import largest_over_processes
 from jaxlab.rl.evaluator import EvaluatorSettings
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
@@ -35,7 +38,13 @@ from jaxlab.rl.recorder import RecordSettings
 from jaxlab.rl.sampler_pool import SamplerPool
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stop_words import StopWords
-from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
+from jaxlab.rl.stopping import (
+    REASONS,
+    check_losses,
+    must_wait,
+    reason_to_stop,
+    updates_of_next_call,
+)
 from jaxlab.rl.weight_board import WeightBoard
 
 # What was busy ("update", "sample", "evaluate"), from when, and to when, by the monotonic clock.
@@ -107,7 +116,7 @@ def train_async(
             restarts = pool.poll()
             pool.stop()
             final = learner.snapshot()
-            if not interrupted():
+            if stopped != "interrupted":
                 log.add(final.env_steps, final.updates, mean_return(final, host))
         keep(final)
     return final, restarts, stopped
@@ -138,24 +147,28 @@ class _Loop:
         self._watched = self._saved = time.monotonic()
         self._calls = 0
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
+        self._samplers = host.n_samplers
+        self._trials = SamplerTrials(host.n_samplers, host.most_samplers)
 
     def run(self) -> str:
         """Until the end; what ended it."""
-        host, ring = self._host, self._ring
-        while self._env_steps() < host.warmup_steps or not ring.size():
-            if reason := self._attend():
-                return reason
-            time.sleep(_IDLE_S)
+        host = self._host
+        share = host.batch_size // jax.process_count()
         rng = np.random.default_rng(seed_of(self._start, DRAW))
         update_key = jax.random.fold_in(self._start.key, UPDATE)
-        metrics = None
-        with Prefetcher(ring, rng, host.updates_per_call, host.batch_size) as blocks:
+        metrics = blocks = None
+        with contextlib.ExitStack() as stack:
             while True:
-                if reason := self._attend():
+                reason, ready = self._decide(self._attend())
+                if reason:
                     break
-                if must_wait(host, self._env_steps(), self._updates):
+                if not ready:
                     time.sleep(_IDLE_S)
                     continue
+                if blocks is None:
+                    blocks = stack.enter_context(
+                        Prefetcher(self._ring, rng, host.updates_per_call, share)
+                    )
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
@@ -168,9 +181,25 @@ class _Loop:
                 if self._calls % host.publish_every == 0:
                     self._board.publish(self._placement.policy(self._learner))
                 self._observe("update", start, time.monotonic())
+                if self._calls == 1:  # which compiled
+                    self._log.measure_from(self._env_steps(), self._updates)
         if metrics is not None:
             check_losses(metrics, self._updates)
+        self._log.measure_to(self._env_steps(), self._updates)
         return reason
+
+    def _decide(self, reason: str | None) -> tuple[str | None, bool]:
+        """Why to stop, and whether to learn now; saves where that is due. All processes agree."""
+        host = self._host
+        ready = self._env_steps() >= host.warmup_steps and self._ring.size() > 0
+        share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
+        ready = ready and not must_wait(share, self._env_steps(), self._updates)
+        due = time.monotonic() - self._saved >= host.checkpoint_every_s
+        number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
+        if due:
+            self._saved = time.monotonic()
+            self._keep(self.snapshot())
+        return REASONS[number], not missing
 
     def snapshot(self) -> HostState:
         """The run as it is now."""
@@ -188,7 +217,7 @@ class _Loop:
         return self._start.env_steps + int(self._ring.written().sum()) - self._known_rows
 
     def _attend(self) -> str | None:
-        """Takes evaluations in, watches the samplers, saves; the reason to stop if there is one."""
+        """Takes evaluations in and watches the samplers; the reason to stop if there is one."""
         while True:
             try:
                 report = self._reports.get_nowait()
@@ -207,12 +236,19 @@ class _Loop:
         if now - self._watched >= _WATCH_S:
             self._watched = now
             self._pool.poll()
-        if now - self._saved >= self._host.checkpoint_every_s:
-            self._saved = now
-            self._keep(self.snapshot())
+            self._fit_samplers(now)
         if self._interrupted():
             return "interrupted"
         return reason_to_stop(self._host, self._log, self._updates)
+
+    def _fit_samplers(self, now: float) -> None:
+        """Once the learner is at work."""
+        if self._host.max_samplers is None or not self._updates:
+            return
+        wanted = self._trials.look(now, self._env_steps(), self._updates)
+        if wanted != self._samplers:
+            self._pool.resize(wanted)
+            self._samplers = wanted
 
 
 def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_address):
@@ -238,8 +274,14 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_add
 
 @contextlib.contextmanager
 def _evaluator(board, state, host: HostConfig, import_module, pictures):
-    """A queue of the evaluator's reports, which runs meanwhile."""
+    """A queue of the evaluator's reports, which runs meanwhile; of several processes the first's.
+
+    The policy is the same in all.
+    """
     reports: queue.Queue = queue.Queue()
+    if jax.process_index():
+        yield reports
+        return
     stop = StopWords.create(1)
     settings = EvaluatorSettings(
         board.handle,

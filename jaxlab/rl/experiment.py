@@ -54,7 +54,11 @@ class Config:
     lr: float = option(3e-4, "train: learning rate; 1e-3 suits batches of 1,024 and more")
     gamma: float = option(0.99, "train: discount")
     tau: float = option(0.005, "train: how far the targets follow")
-    autotune: bool = option(False, "train: measure batch size, updates per call and samplers first")
+    autotune: bool = option(
+        False,
+        "train: measure batch size, updates per call and samplers first, and go on fitting the "
+        "samplers",
+    )
     sampler_counts: tuple[int, ...] = option((1, 2, 4), "train: samplers that --autotune tries")
     n_samplers: int = option(1, "train: sampling processes")
     envs_per_sampler: int = option(16, "train: environments in each")
@@ -88,6 +92,7 @@ class Options:
         "by default the tenth beside --dashboard, and always the last policy's. Without a display "
         "MuJoCo needs MUJOCO_GL=egl or osmesa",
     )
+    retune: bool = option(False, "train: measure anew what --autotune found here before")
     ray_address: str = option(
         "",
         "train: Ray cluster whose machines sample: auto, HOST:PORT, ray://..., or local to start "

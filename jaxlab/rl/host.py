@@ -29,7 +29,7 @@ from jaxlab.rl.host_state import (
 )
 from jaxlab.rl.prefill import filled_ring
 from jaxlab.rl.progress_log import EvalPoint, ProgressLog
-from jaxlab.rl.rates import Throughput, throughput
+from jaxlab.rl.rates import Throughput
 from jaxlab.rl.recorder import what_to_record
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.sync_training import train_sync
@@ -45,10 +45,12 @@ class TrainResult(NamedTuple):
       learner: the algorithm's state.
       env_steps: transitions collected, earlier calls on this workdir included.
       updates: updates done, likewise.
-      throughput: rates of this call, from its start to its end.
+      throughput: rates of this call, from the end of the learner's first call, which compiles, to
+        that of its last.
       eval_history: evaluations of this call, the last one made at its end.
       worker_restarts: samplers that died and were replaced.
-      stopped: "max_seconds", "max_updates" or "target_return".
+      stopped: "max_seconds", "max_updates" or "target_return"; "interrupted" where a signal ended
+        another process of the run.
     """
 
     learner: Any
@@ -78,6 +80,11 @@ def train_host(
     No child process and no segment of shared memory is left behind, whatever ends it. SIGINT
     and SIGTERM save a checkpoint first; a second one does not wait for that.
 
+    In a run of several processes (`parallel.start_distributed`, mode "pmap") each calls with the
+    same arguments. They learn together: `batch_size`, updates, losses and the policy are common,
+    and what ends one ends all. Samplers, ring, warm-up and `env_steps` are each process's own. The
+    first one evaluates, and writes what is written.
+
     Args:
       key: of parameters, noise, draws, environments and exploration.
       config: the algorithm and its sizes.
@@ -103,6 +110,8 @@ def train_host(
         importlib.import_module(import_module)
     if ray_address and host.mode == "sync":
         raise ValueError("mode 'sync' does everything in this process; leave out ray_address")
+    if ray_address and host.max_samplers:
+        raise ValueError("a Ray cluster's samplers keep their number; leave out max_samplers")
     _check_sizes(config, host)
     workdir = None if workdir is None else Path(workdir)
     state = fresh_state(key, config, host)
@@ -123,9 +132,10 @@ def train_host(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_termination_as_exit())
         folder = stack.enter_context(_output_folder(workdir, host))
-        metrics = None if folder is None else folder / "metrics.jsonl"
+        first = jax.process_index() == 0
+        metrics = folder / "metrics.jsonl" if folder is not None and first else None
         pictures = pictures or folder
-        if host.visualize:
+        if host.visualize and first:
             picture = Path(pictures) / "episode.png"
             stack.enter_context(dashboard.serving(metrics, picture))
         log = ProgressLog(metrics, host.batch_size, *before, on_eval)
@@ -133,14 +143,11 @@ def train_host(
         state, restarts, stopped = train(
             state, config, host, log, keep, import_module, observe, record
         )
-    rates = throughput(
-        state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()
-    )
     return TrainResult(
         state.learner,
         state.env_steps,
         state.updates,
-        rates,
+        log.throughput(),
         log.history,
         restarts,
         stopped,

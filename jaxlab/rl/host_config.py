@@ -35,6 +35,8 @@ class HostConfig:
       checkpoint_replay: whether they hold the ring's contents.
       record_every: evaluations from one drawn episode to the next; 0 draws none; None draws every
         tenth where a page shows them.
+      max_samplers: the most samplers; while training runs, one more or one fewer is tried every
+        minute (see `SamplerTrials`), and the ring has a shard for each. None keeps n_samplers.
 
     Raises:
       ValueError: a value out of range, by name.
@@ -60,6 +62,7 @@ class HostConfig:
     checkpoint_every_s: float = 60.0
     checkpoint_replay: bool = True
     record_every: int | None = None
+    max_samplers: int | None = None
 
     def __post_init__(self):
         whole = (
@@ -82,5 +85,16 @@ class HostConfig:
         recorded = self.record_every is None or self.record_every >= 0
         require(self, "record_every", recorded, "must be >= 0 or None")
         require(self, "mode", self.mode in MODES, f"must be one of {', '.join(MODES)}")
-        room = self.capacity // self.n_samplers >= self.envs_per_sampler
+        require(
+            self,
+            "max_samplers",
+            self.max_samplers is None or self.max_samplers >= self.n_samplers,
+            f"must be None or >= n_samplers {self.n_samplers}",
+        )
+        room = self.capacity // self.most_samplers >= self.envs_per_sampler
         require(self, "capacity", room, "must hold a step of every environment")
+
+    @property
+    def most_samplers(self) -> int:
+        """How many there can be."""
+        return self.max_samplers or self.n_samplers

@@ -67,6 +67,7 @@ def train_sync(
             if time.monotonic() - saved >= host.checkpoint_every_s:
                 saved = time.monotonic()
                 keep(with_ring(state))
+        log.measure_to(state.env_steps, state.updates)
         if not interrupted():
             log.add(state.env_steps, state.updates, mean_return(state, host))
         state = with_ring(state)
@@ -98,6 +99,7 @@ def _run_segment(
             learner, metrics = learn_from_rows(update_key(state), state.learner, block, config)
             state = state._replace(learner=learner, updates=state.updates + count)
             check_losses(metrics, state.updates)
+            log.measure_from(state.env_steps, state.updates)
             params = policy_of(learner)
         if time.monotonic() - evaluated >= host.eval_every_s:
             evaluated = time.monotonic()

@@ -1,7 +1,9 @@
 """Training on an environment of the user's choice: no claim, a policy to take away."""
 
 import dataclasses
+import hashlib
 import importlib
+import socket
 
 import jax
 import numpy as np
@@ -43,8 +45,8 @@ def measure(config, run: Run, options) -> list[Claim]:
         raise ValueError(
             "prefill, autotune and ray_address are for environments on the host, not ondevice"
         )
-    if config.autotune and options.ray_address:
-        raise ValueError("autotune measures samplers of this machine; leave out ray_address")
+    if config.autotune and (options.ray_address or jax.process_count() > 1):
+        raise ValueError("autotune fits a run to one machine, without a Ray cluster")
     measured, detail = (_on_device if on_device else _on_host)(config, run, options)
     statement = f"{config.algo} on {config.env_id}"
     return [Claim("train", statement, "", measured, "reported", detail=detail)]
@@ -91,7 +93,7 @@ def _on_host(config, run: Run, options) -> tuple[str, str]:
         checkpoint_every_s=config.checkpoint_every_s,
     )
     if config.autotune:
-        host = _fit(config, run, algorithm, host)
+        host = _fit(config, run, algorithm, host, options.retune)
     prefill = None
     if config.prefill:
         prefill = read_transitions(config.prefill, algorithm.obs_dim, algorithm.act_dim)
@@ -123,7 +125,7 @@ def _on_host(config, run: Run, options) -> tuple[str, str]:
 
 def _draw(config, run: Run, learner, options) -> str:
     """One episode of the policy, in `figures`; what became of it."""
-    if options.record_every == 0:
+    if options.record_every == 0 or jax.process_index():
         return ""
     trouble = []
     folder = str(run.workdir / "figures")
@@ -149,8 +151,14 @@ def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config 
     return make(obs_dim, act_dim, **shared)
 
 
-def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
-    """Measured once for a workdir, so that a run that goes on keeps its settings."""
+def _fit(config, run: Run, algorithm, host: HostConfig, retune: bool) -> HostConfig:
+    """Measured once for a machine and what it trains: a run that goes on keeps its settings there.
+
+    While it trains, the number of samplers is tried further.
+    """
+    machine = socket.gethostname(), jax.devices()[0].device_kind
+    what = *machine, config.env_id, config.algo, config.hidden
+    name = f"autotune_{hashlib.sha256(repr(what).encode()).hexdigest()[:12]}"
 
     def tune():
         fitted, log = autotune(
@@ -160,16 +168,19 @@ def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
             samplers=config.sampler_counts,
             import_module=config.import_module or None,
         )
-        run.write_json("autotune.json", log)
+        run.write_json(f"{name}.json", {"fitted_to": what} | log)
         names = ("batch_size", "updates_per_call", "n_samplers")
         return {name: getattr(fitted, name) for name in names}
 
-    chosen = run.once("autotune", tune)
-    return dataclasses.replace(host, **{name: int(value) for name, value in chosen.items()})
+    if retune:
+        (run.workdir / "results" / f"{name}.npz").unlink(missing_ok=True)
+    chosen = {name: int(value) for name, value in run.once(name, tune).items()}
+    return dataclasses.replace(host, max_samplers=max(config.sampler_counts), **chosen)
 
 
 def _export(run: Run, learner, algorithm) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(policy_of(learner))
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
     settings = run.write_json("policy.json", dataclasses.asdict(algorithm))
-    np.savez(settings.with_suffix(".npz"), **names)
+    if jax.process_index() == 0:
+        np.savez(settings.with_suffix(".npz"), **names)
