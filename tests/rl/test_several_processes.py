@@ -17,7 +17,9 @@ SCRIPT = """
     from jaxlab.rl.learner import learn_from_rows
     from jaxlab.rl.placement import make_placement
     from jaxlab.rl.shared_replay import ReplaySpec
+    from jaxlab.runs import enable_compilation_cache
 
+    enable_compilation_cache()
     number, folder = jax.process_index(), sys.argv[1]
     assert (jax.process_count(), jax.local_device_count()) == (2, 2)
     assert largest_over_processes([number, 5 - number, 0]) == [1, 5, 0]
@@ -91,10 +93,11 @@ def finished(tmp_path_factory):
         for number in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=400)[0] for process in processes]
+        outputs = [process.communicate(timeout=900)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
+            process.communicate()
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
     results = [output[output.index("RESULT") :].split("]") for output in outputs]
