@@ -147,13 +147,14 @@ class _Loop:
         self._watched = self._saved = time.monotonic()
         self._calls = 0
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
+        # What this process does of each update.
+        self._share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
         self._samplers = host.n_samplers
         self._trials = SamplerTrials(host.n_samplers, host.most_samplers)
 
     def run(self) -> str:
         """Until the end; what ended it."""
         host = self._host
-        share = host.batch_size // jax.process_count()
         rng = np.random.default_rng(seed_of(self._start, DRAW))
         update_key = jax.random.fold_in(self._start.key, UPDATE)
         metrics = blocks = None
@@ -167,7 +168,7 @@ class _Loop:
                     continue
                 if blocks is None:
                     blocks = stack.enter_context(
-                        Prefetcher(self._ring, rng, host.updates_per_call, share)
+                        Prefetcher(self._ring, rng, host.updates_per_call, self._share.batch_size)
                     )
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
@@ -192,8 +193,7 @@ class _Loop:
         """Why to stop, and whether to learn now; saves where that is due. All processes agree."""
         host = self._host
         ready = self._env_steps() >= host.warmup_steps and self._ring.size() > 0
-        share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
-        ready = ready and not must_wait(share, self._env_steps(), self._updates)
+        ready = ready and not must_wait(self._share, self._env_steps(), self._updates)
         due = time.monotonic() - self._saved >= host.checkpoint_every_s
         number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
         if due:

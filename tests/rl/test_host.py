@@ -187,16 +187,19 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
     )
     log = tmp_path / "out" / "metrics.jsonl"
     deadline = time.monotonic() + 240
-    while not (log.exists() and '"updates": 0,' not in log.read_text().splitlines()[-1]):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    process.send_signal(number)
-    process.wait(timeout=60)
+    try:
+        while not (log.exists() and '"updates": 0,' not in log.read_text().splitlines()[-1]):
+            assert process.poll() is None, process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(timeout=100)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode != 0
     assert all_gone((tmp_path / "segments.txt").read_text().split())
     assert runs.latest_step(tmp_path / "out" / "checkpoint") is not None
-    process.stderr.close()
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
