@@ -53,6 +53,7 @@ _HOMES = {
     "prefill": ("read_transitions",),
     "progress_log": ("EvalPoint",),
     "rates": ("Throughput", "sac_flops", "throughput"),
+    "ray_samplers": ("RaySamplerPool",),
     "sac": (
         "Noise",
         "SACConfig",

@@ -1,6 +1,8 @@
 """The learner's loop beside processes that sample and evaluate."""
 
 import contextlib
+import dataclasses
+import functools
 import json
 import os
 import queue
@@ -11,8 +13,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from jaxlab.rl.adaptation import SamplerTrials
 from jaxlab.rl.child_process import ChildProcess
-from jaxlab.rl.dashboard import DashboardSettings
+from jaxlab.rl.data_parallel import largest_over_processes
 from jaxlab.rl.evaluator import EvaluatorSettings
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
@@ -25,14 +28,23 @@ from jaxlab.rl.host_state import (
     ring_spec,
     seed_of,
 )
+from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import policy_of
 from jaxlab.rl.placement import make_placement
 from jaxlab.rl.prefetch import Prefetcher
 from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.ray_samplers import RaySamplerPool
+from jaxlab.rl.recorder import RecordSettings
 from jaxlab.rl.sampler_pool import SamplerPool
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stop_words import StopWords
-from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
+from jaxlab.rl.stopping import (
+    REASONS,
+    check_losses,
+    must_wait,
+    reason_to_stop,
+    updates_of_next_call,
+)
 from jaxlab.rl.weight_board import WeightBoard
 
 # What was busy ("update", "sample", "evaluate"), from when, and to when, by the monotonic clock.
@@ -54,6 +66,8 @@ def train_async(
     keep: Callable[[HostState], None],
     import_module: str | None = None,
     observe: Observer = ignore,
+    pictures: RecordSettings | None = None,
+    ray_address: str | None = None,
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when.
 
@@ -62,69 +76,100 @@ def train_async(
       config: the algorithm's.
       host: processes, sizes and ends.
       log: takes the evaluations.
-      keep: is handed the state when a checkpoint is due, at the end, and at an interrupt.
+      keep: is handed the state when a checkpoint is due, at the end, and after a signal.
       import_module: imported by the processes first.
       observe: told what was busy from when to when.
+      pictures: which episodes are drawn; None for none.
+      ray_address: of the Ray cluster whose machines sample (see `RaySamplerPool`); None for
+        processes on this one.
 
     Returns:
       The last state, samplers that were replaced, and what ended it.
     """
     placement = make_placement(config, host.mode, host.batch_size)
-    with contextlib.ExitStack() as stack:
-        ring = stack.enter_context(SharedReplay.create(ring_spec(config, host)))
-        if state.ring is not None:
-            ring.load_state_dict(state.ring)
-        board = stack.enter_context(WeightBoard.create(policy_of(state.learner)))
-        board.continue_from(state.version)
-        board.publish(policy_of(state.learner))
-        pool = stack.enter_context(_start_samplers(ring, board, state, host, import_module))
-        reports = stack.enter_context(_evaluator(board, state, host, import_module))
-        if host.visualize:
-            stack.enter_context(_dashboard(log))
-        learner = _Loop(state, placement, host, log, keep, ring, board, pool, reports, observe)
-        try:
+    with deferred_signals() as interrupted:
+        with contextlib.ExitStack() as stack:
+            ring = stack.enter_context(SharedReplay.create(ring_spec(config, host)))
+            if state.ring is not None:
+                ring.load_state_dict(state.ring)
+            board = stack.enter_context(WeightBoard.create(policy_of(state.learner)))
+            board.continue_from(state.version)
+            board.publish(policy_of(state.learner))
+            pool = stack.enter_context(
+                _start_samplers(ring, board, state, host, import_module, ray_address)
+            )
+            reports = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
+            learner = _Loop(
+                state,
+                placement,
+                host,
+                log,
+                keep,
+                ring,
+                board,
+                pool,
+                reports,
+                observe,
+                interrupted,
+            )
             stopped = learner.run()
-        except KeyboardInterrupt:
-            keep(learner.snapshot())
-            raise
-        restarts = pool.poll()
-        pool.stop()
-        final = learner.snapshot()
-        log.add(final.env_steps, final.updates, mean_return(final, host))
-    keep(final)
+            restarts = pool.poll()
+            pool.stop()
+            final = learner.snapshot()
+            if stopped != "interrupted":
+                log.add(final.env_steps, final.updates, mean_return(final, host))
+        keep(final)
     return final, restarts, stopped
 
 
 class _Loop:
     """Draws, learns, publishes and watches, in the parent."""
 
-    def __init__(self, state, placement, host, log, keep, ring, board, pool, reports, observe):
+    def __init__(
+        self,
+        state,
+        placement,
+        host,
+        log,
+        keep,
+        ring,
+        board,
+        pool,
+        reports,
+        observe,
+        interrupted,
+    ):
         self._start, self._placement, self._host, self._log = state, placement, host, log
         self._keep, self._ring, self._board, self._pool = keep, ring, board, pool
-        self._reports, self._observe = reports, observe
+        self._reports, self._observe, self._interrupted = reports, observe, interrupted
         self._learner, self._updates = placement.spread(state.learner), state.updates
         self._known_rows = int(ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
+        # What this process does of each update.
+        self._share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
+        self._samplers = host.n_samplers
+        self._trials = SamplerTrials(host.n_samplers, host.most_samplers)
 
     def run(self) -> str:
         """Until the end; what ended it."""
-        host, ring = self._host, self._ring
-        while self._env_steps() < host.warmup_steps or not ring.size():
-            if reason := self._attend():
-                return reason
-            time.sleep(_IDLE_S)
+        host = self._host
         rng = np.random.default_rng(seed_of(self._start, DRAW))
         update_key = jax.random.fold_in(self._start.key, UPDATE)
-        metrics = None
-        with Prefetcher(ring, rng, host.updates_per_call, host.batch_size) as blocks:
+        metrics = blocks = None
+        with contextlib.ExitStack() as stack:
             while True:
-                if reason := self._attend():
+                reason, ready = self._decide(self._attend())
+                if reason:
                     break
-                if must_wait(host, self._env_steps(), self._updates):
+                if not ready:
                     time.sleep(_IDLE_S)
                     continue
+                if blocks is None:
+                    blocks = stack.enter_context(
+                        Prefetcher(self._ring, rng, host.updates_per_call, self._share.batch_size)
+                    )
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
@@ -137,9 +182,24 @@ class _Loop:
                 if self._calls % host.publish_every == 0:
                     self._board.publish(self._placement.policy(self._learner))
                 self._observe("update", start, time.monotonic())
+                if self._calls == 1:  # which compiled
+                    self._log.measure_from(self._env_steps(), self._updates)
         if metrics is not None:
             check_losses(metrics, self._updates)
+        self._log.measure_to(self._env_steps(), self._updates)
         return reason
+
+    def _decide(self, reason: str | None) -> tuple[str | None, bool]:
+        """Why to stop, and whether to learn now; saves where that is due. All processes agree."""
+        host = self._host
+        ready = self._env_steps() >= host.warmup_steps and self._ring.size() > 0
+        ready = ready and not must_wait(self._share, self._env_steps(), self._updates)
+        due = time.monotonic() - self._saved >= host.checkpoint_every_s
+        number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
+        if due:
+            self._saved = time.monotonic()
+            self._keep(self.snapshot())
+        return REASONS[number], not missing
 
     def snapshot(self) -> HostState:
         """The run as it is now."""
@@ -157,12 +217,15 @@ class _Loop:
         return self._start.env_steps + int(self._ring.written().sum()) - self._known_rows
 
     def _attend(self) -> str | None:
-        """Takes evaluations in, watches the samplers, saves; the reason to stop if there is one."""
+        """Takes evaluations in and watches the samplers; the reason to stop if there is one."""
         while True:
             try:
                 report = self._reports.get_nowait()
             except queue.Empty:
                 break
+            if "said" in report:
+                print(report["said"], flush=True)
+                continue
             self._log.add(self._env_steps(), self._updates, report["mean_return"])
             self._observe("evaluate", report["start"], report["end"])
         now = time.monotonic()
@@ -173,16 +236,28 @@ class _Loop:
         if now - self._watched >= _WATCH_S:
             self._watched = now
             self._pool.poll()
-        if now - self._saved >= self._host.checkpoint_every_s:
-            self._saved = now
-            self._keep(self.snapshot())
+            self._fit_samplers(now)
+        if self._interrupted():
+            return "interrupted"
         return reason_to_stop(self._host, self._log, self._updates)
 
+    def _fit_samplers(self, now: float) -> None:
+        """Once the learner is at work."""
+        if self._host.max_samplers is None or not self._updates:
+            return
+        wanted = self._trials.look(now, self._env_steps(), self._updates)
+        if wanted != self._samplers:
+            self._pool.resize(wanted)
+            self._samplers = wanted
 
-def _start_samplers(ring, board, state, host: HostConfig, import_module) -> SamplerPool:
+
+def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_address):
+    make_pool = SamplerPool
+    if ray_address:
+        make_pool = functools.partial(RaySamplerPool, address=ray_address)
     # In rows of this ring: a run that goes on does not warm up again.
     warmup_steps = int(ring.written().sum()) + max(host.warmup_steps - state.env_steps, 0)
-    pool = SamplerPool(
+    pool = make_pool(
         ring.handle,
         board.handle,
         host.env_id,
@@ -198,24 +273,15 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module) -> Samp
 
 
 @contextlib.contextmanager
-def _dashboard(log: ProgressLog):
-    """A page with the curves, served meanwhile; its address is printed."""
-    stop = StopWords.create(1)
-    settings = DashboardSettings(str(log.path), stop.handle, os.getpid())
-    process = ChildProcess("jaxlab.rl.dashboard", settings)
-    try:
-        print(f"dashboard: {process.stdout.readline().decode().strip()}", flush=True)
-        yield
-    finally:
-        stop.raise_all()
-        process.end(timeout=5.0)
-        stop.close()
+def _evaluator(board, state, host: HostConfig, import_module, pictures):
+    """A queue of the evaluator's reports, which runs meanwhile; of several processes the first's.
 
-
-@contextlib.contextmanager
-def _evaluator(board, state, host: HostConfig, import_module):
-    """A queue of the evaluator's reports, which runs meanwhile."""
+    The policy is the same in all.
+    """
     reports: queue.Queue = queue.Queue()
+    if jax.process_index():
+        yield reports
+        return
     stop = StopWords.create(1)
     settings = EvaluatorSettings(
         board.handle,
@@ -225,6 +291,7 @@ def _evaluator(board, state, host: HostConfig, import_module):
         seed_of(state, EVALUATE),
         host.eval_every_s,
         import_module,
+        pictures,
         os.getpid(),
     )
     process = ChildProcess("jaxlab.rl.evaluator", settings)

@@ -34,6 +34,7 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
+            process_group=0,  # an interrupt from the keyboard is the parent's to answer
         )
         self.stdout = self._process.stdout
         try:

@@ -3,15 +3,18 @@
 Writes the page's address to standard output, then serves until it is told to end.
 """
 
+import contextlib
+import email.utils
 import http.server
 import json
 import os
 import threading
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxlab.rl.child_process import read_settings
+from jaxlab.rl.child_process import ChildProcess, read_settings
 from jaxlab.rl.processor_use import ProcessorUse
 from jaxlab.rl.stop_words import StopHandle, StopWords
 
@@ -23,23 +26,39 @@ class DashboardSettings(NamedTuple):
 
     Attributes:
       metrics: the file of evaluations, which need not exist yet.
+      episode: the picture of an episode, likewise.
       stop: where to look for the end (its first flag).
       parent: the process without which it ends.
     """
 
     metrics: str
+    episode: str
     stop: StopHandle
     parent: int
 
 
-def make_server(metrics: str) -> http.server.ThreadingHTTPServer:
+@contextlib.contextmanager
+def serving(metrics: Path, episode: Path) -> Iterator[None]:
+    """A process that serves the page meanwhile; its address is printed."""
+    stop = StopWords.create(1)
+    settings = DashboardSettings(str(metrics), str(episode), stop.handle, os.getpid())
+    process = ChildProcess("jaxlab.rl.dashboard", settings)
+    try:
+        print(f"dashboard: {process.stdout.readline().decode().strip()}", flush=True)
+        yield
+    finally:
+        stop.raise_all()
+        process.end(timeout=5.0)
+        stop.close()
+
+
+def make_server(metrics: str, episode: str) -> http.server.ThreadingHTTPServer:
     """A server on a free port of 127.0.0.1.
 
-    `/` is the page, `/metrics` the file, `/processors` how busy they are since the last request
-    (JSON, a share or null).
+    `/` is the page, `/metrics` the file, `/episode.png` the picture (no content before there is
+    one), `/processors` how busy they are since the last request (JSON, a share or null).
     """
     page = (resources.files("jaxlab.rl") / "dashboard.html").read_bytes()
-
     processors = ProcessorUse()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,16 +70,27 @@ def make_server(metrics: str) -> http.server.ThreadingHTTPServer:
                 self._answer("text/plain", file.read_bytes() if file.exists() else b"")
             elif self.path == "/processors":
                 self._answer("application/json", json.dumps(processors.look()).encode())
+            elif self.path == "/episode.png":
+                self._picture(Path(episode))
             else:
                 self.send_error(404)
 
         def log_message(self, *args):
             """Says nothing of each request."""
 
-        def _answer(self, kind, content):
+        def _picture(self, file):
+            if not file.exists():
+                self.send_response(204)
+                self.end_headers()
+                return
+            made = email.utils.formatdate(file.stat().st_mtime, usegmt=True)
+            self._answer("image/png", file.read_bytes(), {"Last-Modified": made})
+
+        def _answer(self, kind, content, headers=()):
             self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
+            sizes = {"Content-Type": kind, "Content-Length": str(len(content))}
+            for name, value in (sizes | dict(headers)).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
 
@@ -70,7 +100,7 @@ def make_server(metrics: str) -> http.server.ThreadingHTTPServer:
 def serve(settings: DashboardSettings) -> None:
     """Serves until the flag is up or the parent is gone."""
     stop = StopWords.attach(settings.stop)
-    with make_server(settings.metrics) as server:
+    with make_server(settings.metrics, settings.episode) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print(f"http://127.0.0.1:{server.server_port}/", flush=True)
         waiting = threading.Event()

@@ -1,6 +1,6 @@
 """The process that tests the newest policy: `python -m jaxlab.rl.evaluator`.
 
-Writes one line of JSON per evaluation to standard output.
+Writes a line of JSON to standard output for each evaluation, and for what else it has to say.
 """
 
 import importlib
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from jaxlab.rl.child_process import read_settings
 from jaxlab.rl.evaluation import evaluate_episodes
+from jaxlab.rl.recorder import Recorder, RecordSettings
 from jaxlab.rl.stop_words import StopHandle, StopWords
 from jaxlab.rl.vec_env import make_vec_env
 from jaxlab.rl.weight_board import BoardHandle, WeightBoard
@@ -24,6 +25,7 @@ class EvaluatorSettings(NamedTuple):
       env_id, n_episodes, seed: see `make_vec_env`; every evaluation starts from the same states.
       every_s: seconds from the start of one evaluation to that of the next.
       import_module: imported first, to register environments; None for none.
+      pictures: which episodes are drawn; None for none.
       parent: the process without which it ends.
     """
 
@@ -34,6 +36,7 @@ class EvaluatorSettings(NamedTuple):
     seed: int
     every_s: float
     import_module: str | None
+    pictures: RecordSettings | None
     parent: int
 
 
@@ -42,6 +45,9 @@ def evaluate_for_ever(settings: EvaluatorSettings) -> None:
     if settings.import_module:
         importlib.import_module(settings.import_module)
     stop, board = StopWords.attach(settings.stop), WeightBoard.attach(settings.board)
+    recorder = Recorder(
+        settings.pictures, lambda text: print(json.dumps({"said": text}), flush=True)
+    )
     evaluated = 0
 
     def goes_on():
@@ -62,6 +68,7 @@ def evaluate_for_ever(settings: EvaluatorSettings) -> None:
                 "end": time.monotonic(),
             }
             print(json.dumps(line), flush=True)
+            recorder.look(params)
         while goes_on() and time.monotonic() < start + settings.every_s:
             time.sleep(0.05)
 

@@ -54,7 +54,11 @@ class Config:
     lr: float = option(3e-4, "train: learning rate; 1e-3 suits batches of 1,024 and more")
     gamma: float = option(0.99, "train: discount")
     tau: float = option(0.005, "train: how far the targets follow")
-    autotune: bool = option(False, "train: measure batch size, updates per call and samplers first")
+    autotune: bool = option(
+        False,
+        "train: measure batch size, updates per call and samplers first, and go on fitting the "
+        "samplers",
+    )
     sampler_counts: tuple[int, ...] = option((1, 2, 4), "train: samplers that --autotune tries")
     n_samplers: int = option(1, "train: sampling processes")
     envs_per_sampler: int = option(16, "train: environments in each")
@@ -75,7 +79,25 @@ class Config:
     minibatches: int = option(16, "train, ppo: parts of a pass")
     prefill: str = option("", "train: .npz of transitions that the ring holds at the start")
     checkpoint_every_s: float = option(60.0, "train: seconds between checkpoints")
-    dashboard: bool = option(False, "train: serve a page with the curves")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What training on an environment of one's own may be told besides; no number depends on it."""
+
+    dashboard: bool = option(False, "train: serve a page with the curves and a drawn episode")
+    record_every: int | None = option(
+        None,
+        "train: evaluations from one drawn episode to the next (figures/episode.gif), 0 for none; "
+        "by default the tenth beside --dashboard, and always the last policy's. Without a display "
+        "MuJoCo needs MUJOCO_GL=egl or osmesa",
+    )
+    retune: bool = option(False, "train: measure anew what --autotune found here before")
+    ray_address: str = option(
+        "",
+        "train: Ray cluster whose machines sample: auto, HOST:PORT, ray://..., or local to start "
+        "one here",
+    )
 
 
 PRESETS = {
@@ -101,7 +123,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, run: Run) -> list[Claim]:
+def run(config: Config, run: Run, options: Options = Options()) -> list[Claim]:
     """Runs the chosen study, or all that measure claims, and writes the claims.
 
     Raises:
@@ -109,7 +131,7 @@ def run(config: Config, run: Run) -> list[Claim]:
     """
     check_choices(config)
     if config.experiment == "train":
-        return run.write_claims(own.measure(config, run))
+        return run.write_claims(own.measure(config, run, options))
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]
     claims = [claim for name in chosen for claim in STUDIES[name](config, run)]
     if config.experiment == "all":

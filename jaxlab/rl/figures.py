@@ -76,17 +76,6 @@ def curves(solved: list[dict], goal: float) -> Figure:
 
 
 @styled
-def strip(frames: list[np.ndarray], title: str) -> Figure:
-    """Frames `[H, W, 3]` of one episode from left to right."""
-    figure, axes = subplots(1, len(frames), width=1.4 * len(frames), height=1.9, squeeze=False)
-    for ax, frame in zip(axes[0], frames, strict=True):
-        ax.imshow(frame)
-        ax.set_axis_off()
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    return figure
-
-
-@styled
 def timeline(result: dict, kinds) -> Figure:
     """What was busy when, one band for each kind of work."""
     figure, ax = subplots(width=8.0, height=2.2)

@@ -5,6 +5,7 @@ the curves, each in a process of its own, and none waits for another.
 """
 
 import contextlib
+import functools
 import importlib
 import signal
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxlab.rl import dashboard
 from jaxlab.rl.async_training import Observer, ignore, train_async
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
@@ -27,7 +29,8 @@ from jaxlab.rl.host_state import (
 )
 from jaxlab.rl.prefill import filled_ring
 from jaxlab.rl.progress_log import EvalPoint, ProgressLog
-from jaxlab.rl.rates import Throughput, throughput
+from jaxlab.rl.rates import Throughput
+from jaxlab.rl.recorder import what_to_record
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.sync_training import train_sync
 from jaxlab.rl.td3 import TD3Config
@@ -42,10 +45,12 @@ class TrainResult(NamedTuple):
       learner: the algorithm's state.
       env_steps: transitions collected, earlier calls on this workdir included.
       updates: updates done, likewise.
-      throughput: rates of this call, from its start to its end.
+      throughput: rates of this call, from the end of the learner's first call, which compiles, to
+        that of its last.
       eval_history: evaluations of this call, the last one made at its end.
       worker_restarts: samplers that died and were replaced.
-      stopped: "max_seconds", "max_updates" or "target_return".
+      stopped: "max_seconds", "max_updates" or "target_return"; "interrupted" where a signal ended
+        another process of the run.
     """
 
     learner: Any
@@ -67,11 +72,18 @@ def train_host(
     observe: Observer = ignore,
     on_eval: Callable[[dict[str, float]], None] | None = None,
     prefill: Transition | None = None,
+    pictures: str | PathLike | None = None,
+    ray_address: str | None = None,
 ) -> TrainResult:
     """Trains until time, updates or the goal end it; goes on from a checkpoint in `workdir`.
 
-    No child process and no segment of shared memory is left behind, whatever ends it; an interrupt
-    saves a checkpoint first, except in mode "sync", which keeps the last one.
+    No child process and no segment of shared memory is left behind, whatever ends it. SIGINT
+    and SIGTERM save a checkpoint first; a second one does not wait for that.
+
+    In a run of several processes (`parallel.start_distributed`, mode "pmap") each calls with the
+    same arguments. They learn together: `batch_size`, updates, losses and the policy are common,
+    and what ends one ends all. Samplers, ring, warm-up and `env_steps` are each process's own. The
+    first one evaluates, and writes what is written.
 
     Args:
       key: of parameters, noise, draws, environments and exploration.
@@ -84,14 +96,22 @@ def train_host(
       on_eval: handed what a line of `metrics.jsonl` holds, after each evaluation.
       prefill: rows that the ring holds at the start, as `read_transitions` gives them; a
         checkpoint's ring counts instead where there is one.
+      pictures: where drawn episodes go (`episode.gif`, `episode.png`), by default `workdir`.
+      ray_address: of a Ray cluster whose machines sample instead of processes here, see
+        `RaySamplerPool`.
 
     Raises:
-      ValueError: sizes that are not the environment's, an unknown environment.
+      ValueError: sizes that are not the environment's, an unknown environment, a Ray cluster for
+        mode "sync".
       FloatingPointError: a loss that is not finite, with the update; the last checkpoint stays.
       RuntimeError: a sampler that keeps dying, with its error.
     """
     if import_module:
         importlib.import_module(import_module)
+    if ray_address and host.mode == "sync":
+        raise ValueError("mode 'sync' does everything in this process; leave out ray_address")
+    if ray_address and host.max_samplers:
+        raise ValueError("a Ray cluster's samplers keep their number; leave out max_samplers")
     _check_sizes(config, host)
     workdir = None if workdir is None else Path(workdir)
     state = fresh_state(key, config, host)
@@ -106,18 +126,28 @@ def train_host(
             save_state(workdir, state)
 
     before = state.env_steps, state.updates
-    train = train_sync if host.mode == "sync" else train_async
-    with _metrics_file(workdir, host) as path, _termination_as_exit():
-        log = ProgressLog(path, host.batch_size, *before, on_eval)
-        state, restarts, stopped = train(state, config, host, log, keep, import_module, observe)
-    rates = throughput(
-        state.env_steps - before[0], state.updates - before[1], host.batch_size, log.seconds()
-    )
+    train = functools.partial(train_async, ray_address=ray_address)
+    if host.mode == "sync":
+        train = train_sync
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_termination_as_exit())
+        folder = stack.enter_context(_output_folder(workdir, host))
+        first = jax.process_index() == 0
+        metrics = folder / "metrics.jsonl" if folder is not None and first else None
+        pictures = pictures or folder
+        if host.visualize and first:
+            picture = Path(pictures) / "episode.png"
+            stack.enter_context(dashboard.serving(metrics, picture))
+        log = ProgressLog(metrics, host.batch_size, *before, on_eval)
+        record = what_to_record(host.env_id, pictures, host.record_every, host.visualize)
+        state, restarts, stopped = train(
+            state, config, host, log, keep, import_module, observe, record
+        )
     return TrainResult(
         state.learner,
         state.env_steps,
         state.updates,
-        rates,
+        log.throughput(),
         log.history,
         restarts,
         stopped,
@@ -134,15 +164,13 @@ def _check_sizes(config, host: HostConfig) -> None:
 
 
 @contextlib.contextmanager
-def _metrics_file(workdir: Path | None, host: HostConfig):
-    """Where evaluations are written: a dashboard reads them even where nobody keeps them."""
-    if workdir is not None:
-        yield workdir / "metrics.jsonl"
-    elif host.visualize:
+def _output_folder(workdir: Path | None, host: HostConfig):
+    """Where evaluations are written: a page reads them even where nobody keeps them."""
+    if workdir is None and host.visualize:
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / "metrics.jsonl"
+            yield Path(folder)
     else:
-        yield None
+        yield workdir
 
 
 @contextlib.contextmanager

@@ -27,12 +27,16 @@ class HostConfig:
       eval_every_s: seconds between evaluations.
       eval_episodes: episodes of one.
       publish_every: calls between publications of the policy.
-      visualize: whether a process serves a page with the curves (async only).
+      visualize: whether a process serves a page with the curves and a drawn episode.
       mode: "async"; "dual" and "pmap" are async with the learner on several devices, see
         `make_placement`; "sync" does everything in one process in turn, bit by bit the same each
         time.
       checkpoint_every_s: seconds between checkpoints.
       checkpoint_replay: whether they hold the ring's contents.
+      record_every: evaluations from one drawn episode to the next; 0 draws none; None draws every
+        tenth where a page shows them.
+      max_samplers: the most samplers; while training runs, one more or one fewer is tried every
+        minute (see `SamplerTrials`), and the ring has a shard for each. None keeps n_samplers.
 
     Raises:
       ValueError: a value out of range, by name.
@@ -57,6 +61,8 @@ class HostConfig:
     mode: str = "async"
     checkpoint_every_s: float = 60.0
     checkpoint_replay: bool = True
+    record_every: int | None = None
+    max_samplers: int | None = None
 
     def __post_init__(self):
         whole = (
@@ -76,6 +82,19 @@ class HostConfig:
         for name in ("max_sample_hz", "max_replay_ratio", "max_updates"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0, "must be positive or None")
+        recorded = self.record_every is None or self.record_every >= 0
+        require(self, "record_every", recorded, "must be >= 0 or None")
         require(self, "mode", self.mode in MODES, f"must be one of {', '.join(MODES)}")
-        room = self.capacity // self.n_samplers >= self.envs_per_sampler
+        require(
+            self,
+            "max_samplers",
+            self.max_samplers is None or self.max_samplers >= self.n_samplers,
+            f"must be None or >= n_samplers {self.n_samplers}",
+        )
+        room = self.capacity // self.most_samplers >= self.envs_per_sampler
         require(self, "capacity", room, "must hold a step of every environment")
+
+    @property
+    def most_samplers(self) -> int:
+        """How many there can be."""
+        return self.max_samplers or self.n_samplers

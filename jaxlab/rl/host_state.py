@@ -1,5 +1,6 @@
 """What a run with environments on the host carries from one call to the next."""
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.learner import make_learner, policy_of
 from jaxlab.rl.shared_replay import ReplaySpec, SharedReplay
 from jaxlab.rl.vec_env import make_vec_env
+from jaxlab.runs.atomic import write_bytes
 
 _COUNTS = ("env_steps", "updates", "version")
 
@@ -44,8 +46,8 @@ def fresh_state(key: jax.Array, config, host: HostConfig) -> HostState:
 
 
 def ring_spec(config, host: HostConfig) -> ReplaySpec:
-    """The ring of a run: as many whole shards as its samplers."""
-    writers = 1 if host.mode == "sync" else host.n_samplers
+    """The ring of a run: as many whole shards as it can have samplers."""
+    writers = 1 if host.mode == "sync" else host.most_samplers
     capacity = host.capacity // writers * writers
     return ReplaySpec(capacity, config.obs_dim, config.act_dim, writers)
 
@@ -54,13 +56,15 @@ UPDATE, DRAW, SAMPLE, EVALUATE = range(1, 5)  # what a key or a seed is for
 
 
 def seed_of(state: HostState, purpose: int) -> int:
-    """A seed for NumPy, of its own for each purpose and each stretch of a run.
+    """A seed for NumPy, of its own for each purpose, each stretch of a run and each process.
 
     That of evaluations is the same for the whole run, so that all start from the same states.
     """
     key = jax.random.fold_in(state.key, purpose)
     if purpose != EVALUATE:
         key = jax.random.fold_in(key, state.env_steps % 2**31)
+        if jax.process_count() > 1:
+            key = jax.random.fold_in(key, jax.process_index())
     return int(jax.random.randint(key, (), 0, np.iinfo(np.int32).max))
 
 
@@ -78,7 +82,17 @@ def mean_return(state: HostState, host: HostConfig) -> float:
 
 
 def save_state(workdir: Path, state: HostState) -> None:
-    """Replaces the checkpoint in `workdir`."""
+    """Replaces the checkpoint in `workdir`; with several processes all call.
+
+    These hold the learner alike, and each a ring and transitions of its own, which go into a file
+    beside the checkpoint.
+    """
+    if jax.process_count() > 1:
+        own = {"env_steps": np.asarray(state.env_steps)} | (state.ring or {})
+        content = io.BytesIO()
+        np.savez(content, **own)
+        write_bytes(_file_of_this_process(workdir), content.getvalue())
+        state = state._replace(ring=None, env_steps=0)
     save_checkpoint(workdir / "checkpoint", _as_tree(state))
 
 
@@ -94,12 +108,22 @@ def restore_state(workdir: Path, fresh: HostState, spec: ReplaySpec | None) -> H
     folder = workdir / "checkpoint"
     if runs.latest_step(folder) is None:
         return fresh
-    if spec is not None:
+    several = jax.process_count() > 1
+    if spec is not None and not several:
         with SharedReplay.create(spec) as template:
             fresh = fresh._replace(ring=template.state_dict())
     tree = load_checkpoint(folder, _as_tree(fresh))
     counts = (int(tree[name]) for name in _COUNTS)
-    return HostState(tree["learner"], *counts, tree["key"], jax.device_get(tree["ring"]))
+    state = HostState(tree["learner"], *counts, tree["key"], jax.device_get(tree["ring"]))
+    if several:
+        with np.load(_file_of_this_process(workdir)) as file:
+            own = dict(file)
+        state = state._replace(env_steps=int(own.pop("env_steps")), ring=own or None)
+    return state
+
+
+def _file_of_this_process(workdir: Path) -> Path:
+    return workdir / f"process_{jax.process_index()}.npz"
 
 
 def _as_tree(state: HostState) -> dict[str, Any]:

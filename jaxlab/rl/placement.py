@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab import parallel
-from jaxlab.rl.data_parallel import make_pmap_step
+from jaxlab.rl.data_parallel import make_pmap_step, rows_of_this_process
 from jaxlab.rl.dual import dual_init, dual_merge, dual_step
 from jaxlab.rl.learner import learn_from_rows, policy_of
 from jaxlab.rl.sac import SACConfig, draw_noise
@@ -33,17 +33,22 @@ class Placement(NamedTuple):
 def make_placement(config, mode: str, batch_size: int) -> Placement:
     """`"dual"`: actor and critics on two devices; `"pmap"`: rows over all; else one device.
 
-    All give the numbers of one device, up to rounding.
+    All give the numbers of one device, up to rounding. In a run of several processes `"pmap"` is
+    over the devices of all: every process calls `learn` with the same key and its share of the
+    `batch_size` rows.
 
     Raises:
       ValueError: fewer than two devices, another algorithm than SAC, for `"dual"` another order
-        than "parallel", for `"pmap"` a batch that the devices do not divide.
+        than "parallel", for `"pmap"` a batch that the devices do not divide; several processes in
+        another mode.
     """
+    if mode != "pmap" and jax.process_count() > 1:
+        raise ValueError(f"several processes train together in mode 'pmap', not {mode!r}")
     if mode not in ("dual", "pmap"):
         return Placement(_same, lambda *args: learn_from_rows(*args, config), policy_of, _same)
     devices = jax.local_devices()
-    if len(devices) < 2:
-        raise ValueError(f"mode {mode!r} needs two devices or more, there is {len(devices)}")
+    if jax.device_count() < 2:
+        raise ValueError(f"mode {mode!r} needs two devices or more, there is {jax.device_count()}")
     if not isinstance(config, SACConfig):
         raise ValueError(f"mode {mode!r} trains SAC, the config is a {type(config).__name__}")
     return _dual(config, devices) if mode == "dual" else _data_parallel(config, devices, batch_size)
@@ -58,16 +63,18 @@ def _dual(config: SACConfig, devices) -> Placement:
 
     return Placement(
         lambda state: dual_init(state, *devices[:2]),
-        _one_by_one(step, config),
+        _one_by_one(step, config, slice(None)),
         lambda state: jax.device_get(state.actor_side.own.actor),
         dual_merge,
     )
 
 
 def _data_parallel(config: SACConfig, devices, batch_size: int) -> Placement:
-    count = len(devices)
-    if batch_size % count:
-        raise ValueError(f"batch_size must be a multiple of the {count} devices, got {batch_size}")
+    count, everywhere = len(devices), jax.device_count()
+    if batch_size % everywhere:
+        raise ValueError(
+            f"batch_size must be a multiple of the {everywhere} devices, got {batch_size}"
+        )
     spread_step = make_pmap_step(config, count)
 
     def step(states, batch, noise):
@@ -76,20 +83,25 @@ def _data_parallel(config: SACConfig, devices, batch_size: int) -> Placement:
 
     return Placement(
         lambda state: parallel.replicate(state, count),
-        _one_by_one(step, config),
+        _one_by_one(step, config, rows_of_this_process(batch_size)),
         lambda states: policy_of(parallel.unreplicate(states)),
         parallel.unreplicate,
     )
 
 
-def _one_by_one(step, config: SACConfig):
-    """U steps, with the keys of `sac_update_many`."""
-    spec = ReplaySpec(1, config.obs_dim, config.act_dim)
+def _one_by_one(step, config: SACConfig, mine: slice):
+    """U steps, with the keys of `sac_update_many`; `mine` are this process's of a batch's rows.
+
+    Every process draws the noise of the whole batch and takes that of its rows: so no two rows
+    share noise, and any number of processes takes the same steps.
+    """
+    spec, processes = ReplaySpec(1, config.obs_dim, config.act_dim), jax.process_count()
 
     def learn(key, state, rows):
         history = []
         for step_key, block in zip(jax.random.split(key, len(rows)), rows, strict=True):
-            noise = draw_noise(step_key, len(block), config.act_dim)
+            noise = draw_noise(step_key, len(block) * processes, config.act_dim)
+            noise = jax.tree.map(lambda eps: eps[mine], noise)
             state, metrics = step(state, unpack(block, spec), noise)
             history.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *history)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxlab.rl.rates import throughput
+from jaxlab.rl.rates import Throughput, throughput
 
 
 class EvalPoint(NamedTuple):
@@ -44,10 +44,26 @@ class ProgressLog:
         self.path, self._batch_size, self._on_eval = path, batch_size, on_eval
         self._start = time.monotonic()
         self._last = EvalPoint(0.0, env_steps, updates, float("nan"))
+        self._from, self._to = (0.0, env_steps, updates), None
+        self._compiled = False
 
     def seconds(self) -> float:
         """Since training was called."""
         return time.monotonic() - self._start
+
+    def measure_from(self, env_steps: int, updates: int) -> None:
+        """The learner's first call is over, which compiled: `throughput` counts from here on."""
+        if not self._compiled:
+            self._from, self._compiled = (self.seconds(), env_steps, updates), True
+
+    def measure_to(self, env_steps: int, updates: int) -> None:
+        """The learner's last call is over."""
+        self._to = self.seconds(), env_steps, updates
+
+    def throughput(self) -> Throughput:
+        """Rates while samplers and learner were at work."""
+        seconds, env_steps, updates = (b - a for a, b in zip(self._from, self._to, strict=True))
+        return throughput(env_steps, updates, self._batch_size, max(seconds, 1e-9))
 
     def add(self, env_steps: int, updates: int, mean_return: float) -> EvalPoint:
         """Keeps an evaluation of the policy as it is now."""

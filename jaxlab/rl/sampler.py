@@ -59,19 +59,40 @@ def collect(settings: SamplerSettings) -> None:
     while not stop.is_raised(settings.slot) and os.getppid() == settings.parent:
         if board.version() != version:
             version, params = board.read()
-        if params is None or replay.written().sum() < settings.warmup_steps:
-            action = rng.uniform(-1, 1, (env.n_envs, env.act_dim)).astype(np.float32)
-        else:
-            action = explore(params, obs, rng)
-        out = env.step(action)
-        check_finite(out.next_obs, out.reward, steps)
-        batch = Transition(obs, action, out.reward, out.next_obs, out.terminated)
+        warm = replay.written().sum() >= settings.warmup_steps
+        batch, obs = take_step(env, obs, params if warm else None, rng, steps)
         replay.write(settings.slot, batch)
-        obs, steps = out.obs, steps + 1
+        steps += 1
         if settings.max_sample_hz:
             ahead = start + steps * env.n_envs / settings.max_sample_hz - time.monotonic()
             time.sleep(max(ahead, 0))
     env.close()
+
+
+def take_step(
+    env, obs: np.ndarray, params, rng: np.random.Generator, step: int
+) -> tuple[Transition, np.ndarray]:
+    """One step of every environment.
+
+    Args:
+      env, obs: from `make_vec_env`, and what it said last.
+      params: of the policy, as numpy arrays; None for uniformly random actions.
+      rng: of the actions.
+      step: how many there were, for errors.
+
+    Returns:
+      What to store, and the observations to act on next.
+
+    Raises:
+      FloatingPointError: an observation or reward that is not finite, with environment and step.
+    """
+    if params is None:
+        action = rng.uniform(-1, 1, (env.n_envs, env.act_dim)).astype(np.float32)
+    else:
+        action = explore(params, obs, rng)
+    out = env.step(action)
+    check_finite(out.next_obs, out.reward, step)
+    return Transition(obs, action, out.reward, out.next_obs, out.terminated), out.obs
 
 
 def check_finite(obs: np.ndarray, reward: np.ndarray, step: int) -> None:

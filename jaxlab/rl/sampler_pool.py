@@ -8,7 +8,7 @@ from jaxlab.rl.shared_replay import ReplayHandle, SharedReplay
 from jaxlab.rl.stop_words import StopWords
 from jaxlab.rl.weight_board import BoardHandle
 
-_SEED_STRIDE = 100_003  # between a slot's successive samplers, beyond any number of environments
+SEED_STRIDE = 100_003  # between a slot's successive samplers, beyond any number of environments
 
 
 class SamplerPool:
@@ -134,7 +134,7 @@ class SamplerPool:
         self.stop()
 
     def _launch(self, slot: int) -> None:
-        seed = self._template.seed + (slot + self._slots * self._starts[slot]) * _SEED_STRIDE
+        seed = self._template.seed + (slot + self._slots * self._starts[slot]) * SEED_STRIDE
         self._starts[slot] += 1
         settings = self._template._replace(slot=slot, seed=seed)
         self._samplers[slot] = ChildProcess("jaxlab.rl.sampler", settings)

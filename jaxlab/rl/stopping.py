@@ -9,6 +9,9 @@ import numpy as np
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.progress_log import ProgressLog
 
+# In the order of their numbers, by which several processes tell them to one another.
+REASONS = (None, "max_seconds", "target_return", "max_updates", "interrupted")
+
 
 def reason_to_stop(host: HostConfig, log: ProgressLog, updates: int) -> str | None:
     """Which end of `HostConfig` is reached, None while none is."""

@@ -14,7 +14,6 @@ import numpy as np
 
 from jaxlab.rl.async_training import Observer, ignore
 from jaxlab.rl.host_config import HostConfig
-from jaxlab.rl.host_policy import explore
 from jaxlab.rl.host_state import (
     DRAW,
     SAMPLE,
@@ -24,12 +23,13 @@ from jaxlab.rl.host_state import (
     seed_of,
     update_key,
 )
+from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows, policy_of
 from jaxlab.rl.progress_log import ProgressLog
-from jaxlab.rl.sampler import check_finite
+from jaxlab.rl.recorder import Recorder, RecordSettings
+from jaxlab.rl.sampler import take_step
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
-from jaxlab.rl.transition import Transition
 from jaxlab.rl.vec_env import make_vec_env
 
 _SEGMENT_STEPS = 200  # of all environments
@@ -43,34 +43,41 @@ def train_sync(
     keep: Callable[[HostState], None],
     import_module: str | None = None,
     observe: Observer = ignore,
+    pictures: RecordSettings | None = None,
 ) -> tuple[HostState, int, str]:
     """Trains from `state` until `host` says when; arguments and results as `train_async`.
 
-    Nothing is busy beside anything else, so nothing is observed.
+    Nothing is busy beside anything else, so nothing is observed. After a signal the segment is
+    finished: a run that goes on from its end ends with the same numbers.
     """
     del observe
     if import_module:
         importlib.import_module(import_module)
     saved = time.monotonic()
-    with SharedReplay.create(ring_spec(config, host)) as ring:
+    recorder = Recorder(pictures)
+    with deferred_signals() as interrupted, SharedReplay.create(ring_spec(config, host)) as ring:
         if state.ring is not None:
             ring.load_state_dict(state.ring)
 
         def with_ring(state: HostState) -> HostState:
             return state._replace(ring=ring.state_dict() if host.checkpoint_replay else None)
 
-        while not (reason := reason_to_stop(host, log, state.updates)):
-            state = _run_segment(state, ring, config, host, log)
+        while not (reason := reason_to_stop(host, log, state.updates)) and not interrupted():
+            state = _run_segment(state, ring, config, host, log, recorder)
             if time.monotonic() - saved >= host.checkpoint_every_s:
                 saved = time.monotonic()
                 keep(with_ring(state))
-        log.add(state.env_steps, state.updates, mean_return(state, host))
+        log.measure_to(state.env_steps, state.updates)
+        if not interrupted():
+            log.add(state.env_steps, state.updates, mean_return(state, host))
         state = with_ring(state)
         keep(state)
     return state, 0, reason
 
 
-def _run_segment(state: HostState, ring, config, host: HostConfig, log: ProgressLog) -> HostState:
+def _run_segment(
+    state: HostState, ring, config, host: HostConfig, log: ProgressLog, recorder: Recorder
+) -> HostState:
     """Up to `_SEGMENT_STEPS` times: a step of all environments, then a call of the learner."""
     n_envs = host.n_samplers * host.envs_per_sampler
     env = make_vec_env(host.env_id, n_envs, seed_of(state, SAMPLE))
@@ -80,14 +87,9 @@ def _run_segment(state: HostState, ring, config, host: HostConfig, log: Progress
     for step in range(_SEGMENT_STEPS):
         if reason_to_stop(host, log, state.updates):
             break
-        if state.env_steps < host.warmup_steps:
-            action = act_rng.uniform(-1, 1, (n_envs, env.act_dim)).astype(np.float32)
-        else:
-            action = explore(params, obs, act_rng)
-        out = env.step(action)
-        check_finite(out.next_obs, out.reward, step)
-        ring.write(0, Transition(obs, action, out.reward, out.next_obs, out.terminated))
-        obs = out.obs
+        warm = state.env_steps >= host.warmup_steps
+        batch, obs = take_step(env, obs, params if warm else None, act_rng, step)
+        ring.write(0, batch)
         state = state._replace(env_steps=state.env_steps + n_envs)
         ready = state.env_steps >= host.warmup_steps
         if ready and not must_wait(host, state.env_steps, state.updates):
@@ -97,9 +99,11 @@ def _run_segment(state: HostState, ring, config, host: HostConfig, log: Progress
             learner, metrics = learn_from_rows(update_key(state), state.learner, block, config)
             state = state._replace(learner=learner, updates=state.updates + count)
             check_losses(metrics, state.updates)
+            log.measure_from(state.env_steps, state.updates)
             params = policy_of(learner)
         if time.monotonic() - evaluated >= host.eval_every_s:
             evaluated = time.monotonic()
             log.add(state.env_steps, state.updates, mean_return(state, host))
+            recorder.look(policy_of(state.learner))
     env.close()
     return state

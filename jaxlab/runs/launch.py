@@ -14,7 +14,13 @@ from absl import app, flags, logging
 from jaxlab import parallel
 from jaxlab.runs.claims import count_verdicts, format_claims
 from jaxlab.runs.environment import enable_compilation_cache
-from jaxlab.runs.options import check_choices, config_from_flags, define_flags
+from jaxlab.runs.options import (
+    check_choices,
+    config_from_flags,
+    define_flags,
+    define_options,
+    options_from_flags,
+)
 from jaxlab.runs.run import Run
 
 
@@ -24,13 +30,17 @@ def launch(name: str, experiment: ModuleType) -> None:
     Args:
       name: the system's name, which is the script's.
       experiment: a module with `PRESETS`, a dict of Config dataclasses, and
-        `run(config, run) -> list[Claim]`.
+        `run(config, run) -> list[Claim]`. A dataclass `Options` in it, whose fields have defaults,
+        holds what a script may be told besides that does not change the numbers (its flags do not
+        make another run); an instance is then the third argument of `run`.
 
     The process ends with 0 when the run completes, whatever the verdicts; with 1 and one line on
     what is wrong when it cannot; with 130 when it is interrupted, and the same command goes on
     from the last checkpoint.
     """
     define_flags(experiment.PRESETS)
+    if hasattr(experiment, "Options"):
+        define_options(experiment.Options())
     flags.DEFINE_string("workdir", None, "Run directory; by default out/NAME/PRESET.")
     flags.DEFINE_bool("overwrite", False, "Replace a run with other settings in the workdir.")
     flags.DEFINE_bool("traceback", False, "Show where an error arose.")
@@ -70,8 +80,9 @@ def _main(name: str, experiment: ModuleType, argv: Sequence[str]) -> int:
 
 
 def _measure(name: str, experiment: ModuleType, config, run: Run) -> None:
+    options = [options_from_flags(experiment.Options())] if hasattr(experiment, "Options") else []
     start = time.perf_counter()
-    claims = experiment.run(config, run)
+    claims = experiment.run(config, run, *options)
     wall_seconds = time.perf_counter() - start
     run.write_summary(
         {

@@ -43,10 +43,23 @@ def define_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = fla
     flags.DEFINE_enum(
         "preset", names[0], names, "The settings to start from.", flag_values=flag_values
     )
-    config_class = type(presets[names[0]])
-    annotations = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        values = [_show(getattr(preset, field.name)) for preset in presets.values()]
+    _define_fields(list(presets.values()), flag_values)
+
+
+def define_options(defaults: Any, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines one flag for every field of a dataclass that has no presets.
+
+    Raises:
+      TypeError: a field whose annotation has no flag form.
+    """
+    _define_fields([defaults], flag_values)
+
+
+def _define_fields(instances: list[Any], flag_values: flags.FlagValues) -> None:
+    """The flags of a dataclass; their help shows what each instance has."""
+    annotations = typing.get_type_hints(type(instances[0]))
+    for field in dataclasses.fields(instances[0]):
+        values = [_show(getattr(instance, field.name)) for instance in instances]
         shown = values[0] if len(set(values)) == 1 else " / ".join(values)
         parser = _parser(field.name, annotations[field.name], field.metadata.get("choices"))
         flags.DEFINE(
@@ -62,13 +75,17 @@ def define_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = fla
 
 def config_from_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS):
     """The config that the parsed flags describe: the preset, with what was given on top."""
-    config = presets[flag_values["preset"].value]
+    return options_from_flags(presets[flag_values["preset"].value], flag_values)
+
+
+def options_from_flags(defaults: Any, flag_values: flags.FlagValues = flags.FLAGS):
+    """`defaults` with what the parsed flags give on top."""
     given = {
         field.name: flag_values[field.name].value
-        for field in dataclasses.fields(config)
+        for field in dataclasses.fields(defaults)
         if flag_values[field.name].present
     }
-    return dataclasses.replace(config, **given)
+    return dataclasses.replace(defaults, **given)
 
 
 class _ValueParser(flags.ArgumentParser):

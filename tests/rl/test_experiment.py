@@ -1,5 +1,11 @@
 import dataclasses
 import json
+import math
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -7,7 +13,8 @@ import pytest
 
 from jaxlab import rl
 from jaxlab.rl import experiment
-from jaxlab.rl.studies import own_on_device
+from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.studies import own, own_on_device, processes
 from jaxlab.runs import Run, latest_step, read_claims
 
 TINY = dataclasses.replace(
@@ -151,11 +158,11 @@ def test_an_interrupt_on_the_device_leaves_a_checkpoint_to_go_on_from(tmp_path, 
     def interrupt(*args):
         calls.append(args)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
         return evaluate(*args)
 
     monkeypatch.setattr(own_on_device, "evaluate_policy", interrupt)
-    with Run(tmp_path / "cut", config) as run, pytest.raises(KeyboardInterrupt):
+    with Run(tmp_path / "cut", config) as run, pytest.raises(SystemExit):
         experiment.run(config, run)
     monkeypatch.setattr(own_on_device, "evaluate_policy", evaluate)
     assert latest_step(tmp_path / "cut" / "checkpoints" / "on_device") is not None
@@ -184,6 +191,74 @@ def test_environments_of_a_module_of_the_user(tmp_path, monkeypatch):
     with Run(tmp_path / "run", config) as run:
         (claim,) = experiment.run(config, run)
     assert "4 updates" in claim.measured
+
+
+def test_a_run_is_fitted_once_to_each_machine(tmp_path, monkeypatch):
+    tuned, trained = [], []
+
+    def tune(algorithm, host, **candidates):
+        tuned.append(candidates)
+        return dataclasses.replace(host, batch_size=32, n_samplers=2), {"rates": {32: 1.0}}
+
+    def train(key, algorithm, host, *args, **settings):
+        trained.append(host)
+        raise MemoryError("enough")
+
+    monkeypatch.setattr(own, "autotune", tune)
+    monkeypatch.setattr(own, "train_host", train)
+    config = dataclasses.replace(ON_DEVICE, mode="async", autotune=True, sampler_counts=(1, 2, 3))
+
+    def fit(options):
+        with Run(tmp_path, config) as run, pytest.raises(MemoryError):
+            experiment.run(config, run, options)
+
+    fit(experiment.Options())
+    fit(experiment.Options())
+    assert len(tuned) == 1
+    assert tuned[0]["samplers"] == (1, 2, 3)
+    last = trained[-1]
+    assert (last.batch_size, last.n_samplers, last.max_samplers) == (32, 2, 3)
+    fit(experiment.Options(retune=True))
+    assert len(tuned) == 2
+    monkeypatch.setattr(own.socket, "gethostname", lambda: "another")
+    fit(experiment.Options())
+    fit(experiment.Options())
+    assert len(tuned) == 3
+    (first, second) = (tmp_path / "artifacts").glob("autotune_*.json")
+    machines = {json.loads(x.read_text())["fitted_to"][0] for x in (first, second)}
+    assert "another" in machines
+    assert len(machines) == 2
+
+
+def test_rates_are_those_after_compilation(tmp_path):
+    log = ProgressLog(None, 10, 100, 0)
+    log.measure_from(1100, 4)
+    log.measure_from(5000, 400)
+    time.sleep(0.2)
+    log.measure_to(2100, 104)
+    rates = log.throughput()
+    assert 100 <= rates.update_hz <= 500
+    assert rates.sample_hz == pytest.approx(10 * rates.update_hz)
+    assert rates.update_frame_hz == pytest.approx(10 * rates.update_hz)
+
+
+def test_the_use_of_processors_counts_children_and_leaves_out_the_start():
+    if not pathlib.Path("/proc/self/stat").exists():
+        pytest.skip("no /proc here")
+    meter = processes._ProcessorMeter()
+    assert math.isnan(meter.use())
+    meter.look("sample", 0.0, 1.0)
+    meter.look("update", 0.0, time.monotonic())
+    busy = "import time\nwhile time.process_time() < 1: pass\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", busy]) as child:
+        before = processes._processor_seconds()
+        deadline = time.monotonic() + 100
+        while processes._processor_seconds() < before + 0.9:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        meter.look("update", 0.0, time.monotonic())
+        child.kill()
+    assert 0 < meter.use() <= 1.1
 
 
 @pytest.mark.parametrize(

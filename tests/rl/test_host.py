@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlab import rl
+from jaxlab import rl, runs
+from jaxlab.rl.interrupts import deferred_signals
+from jaxlab.rl.learner import learn_from_rows
 from tests.rl import recorded_segments
 
 CONFIG = rl.SACConfig(3, 1, (8, 8))
@@ -184,18 +186,61 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
         stderr=subprocess.PIPE,
     )
     log = tmp_path / "out" / "metrics.jsonl"
-    deadline = time.monotonic() + 100
-    while not (log.exists() and '"updates": 0,' not in log.read_text().splitlines()[-1]):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    process.send_signal(number)
-    process.wait(timeout=60)
+    deadline = time.monotonic() + 240
+    try:
+        while not (log.exists() and '"updates": 0,' not in log.read_text().splitlines()[-1]):
+            assert process.poll() is None, process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(timeout=100)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode != 0
     assert all_gone((tmp_path / "segments.txt").read_text().split())
-    if number == signal.SIGINT:
-        assert (tmp_path / "out" / "checkpoint").is_dir()
-    process.stderr.close()
+    assert runs.latest_step(tmp_path / "out" / "checkpoint") is not None
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_a_run_that_a_signal_ended_goes_on(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr("jaxlab.rl.sync_training._SEGMENT_STEPS", 15)
+    host = rl.HostConfig(mode=mode, max_updates=200, **SMALL)
+    placement = "placement" if mode == "async" else "sync_training"
+    where, calls = f"jaxlab.rl.{placement}.learn_from_rows", []
+
+    def interrupted(*args):
+        result = learn_from_rows(*args)  # its argument's buffers are gone from here on
+        calls.append(args)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rl.train_host(jax.random.key(4), CONFIG, host, tmp_path)
+    monkeypatch.setattr(where, learn_from_rows)
+    assert runs.latest_step(tmp_path / "checkpoint") is not None
+    resumed = rl.train_host(jax.random.key(4), CONFIG, host, tmp_path)
+    assert resumed.updates == 200
+    if mode == "sync":
+        whole = rl.train_host(jax.random.key(4), CONFIG, host)
+        chex.assert_trees_all_equal(learner_of(resumed), learner_of(whole))
+
+
+def test_a_second_signal_does_not_wait():
+    def signalled():
+        with deferred_signals() as came:
+            assert not came()
+            signal.raise_signal(signal.SIGINT)
+            assert came()
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("went on")
+
+    with pytest.raises(SystemExit) as end:
+        signalled()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

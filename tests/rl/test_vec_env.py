@@ -40,6 +40,23 @@ def test_gym_actions_are_scaled_to_the_bounds():
     assert out.reward[0] == pytest.approx(want[1], rel=1e-5)
 
 
+def test_box2d_ends_where_the_lander_falls():
+    pytest.importorskip("gymnasium")
+    pytest.importorskip("Box2D", reason='Box2D is not installed: pip install "jaxlab[rl]"')
+    env = rl.make_vec_env("gym:LunarLanderContinuous-v3", 2, seed=1)
+    assert (env.obs_dim, env.act_dim) == (8, 2)
+    env.reset()
+    for _ in range(300):
+        out = env.step(np.zeros((2, 2), np.float32))
+        if out.terminated[0]:
+            break
+    assert out.terminated[0]
+    assert not out.truncated[0]
+    assert out.reward[0] == -100
+    assert out.next_obs[0, 1] < 0.5 < out.obs[0, 1], "on the ground, then up again"
+    env.close()
+
+
 def test_terminal_states_are_told_from_limits():
     gymnasium = pytest.importorskip("gymnasium")
 

@@ -21,7 +21,13 @@ SCRIPT = """
         fault: str = option("none", "what goes wrong", choices=("none", "value", "hang"))
         seed: int = option(0, "seed")
 
-    def run(config, run):
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        greeting: str = option("", "what is said first")
+
+    def run(config, run, options):
+        if options.greeting:
+            print(options.greeting)
         if config.fault == "value":
             raise ValueError("size 3 is odd; pass an even --size")
         if config.fault == "hang":
@@ -33,7 +39,7 @@ SCRIPT = """
         ])
 
     launch("toy", types.SimpleNamespace(
-        PRESETS={"smoke": Config(), "small": Config(size=4)}, run=run))
+        PRESETS={"smoke": Config(), "small": Config(size=4)}, Options=Options, run=run))
 """
 
 
@@ -73,6 +79,17 @@ def test_a_run_from_flags_to_claims(script, tmp_path):
     assert code == 1
     assert "size: 4 there, 2 here" in err
     assert finish(script("--preset=small", "--size=2", "--overwrite"))[0] == 0
+
+
+def test_options_reach_the_run_and_make_no_other_run_of_it(script, tmp_path):
+    code, out, err = finish(script("--size=2"))
+    assert code == 0, err
+    code, out, err = finish(script("--size=2", "--greeting=hello"))
+    assert code == 0, err
+    assert out.startswith("hello\n")
+    workdir = tmp_path / "out" / "toy" / "smoke"
+    assert "greeting" not in (workdir / "config.json").read_text()
+    assert "greeting" not in json.loads((workdir / "summary.json").read_text())["command"]
 
 
 def test_errors_are_one_line_unless_asked(script):

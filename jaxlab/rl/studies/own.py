@@ -1,21 +1,22 @@
 """Training on an environment of the user's choice: no claim, a policy to take away."""
 
 import dataclasses
+import hashlib
 import importlib
+import socket
 
 import jax
 import numpy as np
 
-from jaxlab.rl import figures
 from jaxlab.rl.autotuning import autotune
 from jaxlab.rl.device_envs import make_env
-from jaxlab.rl.episode_strip import render_episode
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import MODES as HOST_MODES
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.learner import policy_of
 from jaxlab.rl.ppo import PPOConfig
 from jaxlab.rl.prefill import read_transitions
+from jaxlab.rl.recorder import Recorder, RecordSettings
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.own_on_device import train_on_device
 from jaxlab.rl.td3 import TD3Config, ddpg_config
@@ -26,10 +27,10 @@ ALGORITHMS = ("sac", "td3", "ddpg", "ppo")
 MODES = (*HOST_MODES, "ondevice")
 
 
-def measure(config, run: Run) -> list[Claim]:
+def measure(config, run: Run, options) -> list[Claim]:
     """Trains, leaves the policy in `artifacts/policy.npz` and `.json`, and reports its return.
 
-    `numpy_actor` plays the policy without jax.
+    `numpy_actor` plays the policy without jax. One episode of it is drawn in `figures`.
 
     Raises:
       ValueError: an algorithm or option that the mode does not have.
@@ -40,27 +41,32 @@ def measure(config, run: Run) -> list[Claim]:
         raise ValueError(
             f"mode {config.mode!r} trains {', '.join(allowed)}, got algo {config.algo!r}"
         )
-    if on_device and (config.prefill or config.autotune):
-        raise ValueError("prefill and autotune are for environments on the host, not ondevice")
-    measured, detail = (_on_device if on_device else _on_host)(config, run)
+    if on_device and (config.prefill or config.autotune or options.ray_address):
+        raise ValueError(
+            "prefill, autotune and ray_address are for environments on the host, not ondevice"
+        )
+    if config.autotune and (options.ray_address or jax.process_count() > 1):
+        raise ValueError("autotune fits a run to one machine, without a Ray cluster")
+    measured, detail = (_on_device if on_device else _on_host)(config, run, options)
     statement = f"{config.algo} on {config.env_id}"
     return [Claim("train", statement, "", measured, "reported", detail=detail)]
 
 
-def _on_device(config, run: Run) -> tuple[str, str]:
+def _on_device(config, run: Run, options) -> tuple[str, str]:
     # "numpy:pendulum" names the same environment on the host.
     env = make_env(config.env_id.rpartition(":")[2])
     algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
-    result = train_on_device(config, env, algorithm, run)
+    result = train_on_device(config, env, algorithm, run, options)
     _export(run, result.learner, algorithm)
     return (
         f"mean return {result.mean_return:.1f} after {result.env_steps:,} steps and "
         f"{result.updates:,} updates",
-        f"On the device, {result.seconds:.0f} s, ended by {result.stopped}.",
+        f"On the device, {result.seconds:.0f} s, ended by {result.stopped}. "
+        f"{_draw(config, run, result.learner, options)}",
     )
 
 
-def _on_host(config, run: Run) -> tuple[str, str]:
+def _on_host(config, run: Run, options) -> tuple[str, str]:
     if config.import_module:
         importlib.import_module(config.import_module)
     env = make_vec_env(config.env_id, 1)
@@ -81,12 +87,13 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         target_return=config.target_return,
         eval_every_s=config.eval_every_s,
         eval_episodes=config.eval_episodes,
-        visualize=config.dashboard,
+        visualize=options.dashboard,
+        record_every=options.record_every,
         mode=config.mode,
         checkpoint_every_s=config.checkpoint_every_s,
     )
     if config.autotune:
-        host = _fit(config, run, algorithm, host)
+        host = _fit(config, run, algorithm, host, options.retune)
     prefill = None
     if config.prefill:
         prefill = read_transitions(config.prefill, algorithm.obs_dim, algorithm.act_dim)
@@ -102,6 +109,8 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         import_module=config.import_module or None,
         on_eval=log,
         prefill=prefill,
+        pictures=run.workdir / "figures",
+        ray_address=options.ray_address or None,
     )
     _export(run, result.learner, algorithm)
     last, rates = result.eval_history[-1], result.throughput
@@ -110,20 +119,18 @@ def _on_host(config, run: Run) -> tuple[str, str]:
         f"{result.updates:,} updates",
         f"{rates.sample_hz:,.0f} transitions and {rates.update_frame_hz:,.0f} rows learned from "
         f"per second, {last.wall_s:.0f} s, ended by {result.stopped}; {result.worker_restarts} "
-        f"samplers replaced.{_draw(config.env_id, run, policy_of(result.learner))}",
+        f"samplers replaced. {_draw(config, run, result.learner, options)}",
     )
 
 
-def _draw(env_id: str, run: Run, policy) -> str:
-    """One episode as `figures/episode.png`, where gymnasium can draw it; what became of it."""
-    if not env_id.startswith("gym:"):
+def _draw(config, run: Run, learner, options) -> str:
+    """One episode of the policy, in `figures`; what became of it."""
+    if options.record_every == 0 or jax.process_index():
         return ""
-    try:
-        frames, total = render_episode(env_id, policy)
-    except Exception as error:  # of any library that draws: a trained policy must not be lost
-        return f" No picture of an episode: {error}"
-    run.figure("episode", figures.strip(frames, f"{env_id}, one episode, return {total:.0f}"))
-    return " One episode is drawn in figures/episode.png."
+    trouble = []
+    folder = str(run.workdir / "figures")
+    Recorder(RecordSettings(config.env_id, folder, 1), trouble.append).look(policy_of(learner))
+    return trouble[0] if trouble else "One episode is drawn in figures/episode.gif."
 
 
 def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config | PPOConfig:
@@ -144,8 +151,14 @@ def make_algorithm(config, obs_dim: int, act_dim: int) -> SACConfig | TD3Config 
     return make(obs_dim, act_dim, **shared)
 
 
-def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
-    """Measured once for a workdir, so that a run that goes on keeps its settings."""
+def _fit(config, run: Run, algorithm, host: HostConfig, retune: bool) -> HostConfig:
+    """Measured once for a machine and what it trains: a run that goes on keeps its settings there.
+
+    While it trains, the number of samplers is tried further.
+    """
+    machine = socket.gethostname(), jax.devices()[0].device_kind
+    what = *machine, config.env_id, config.algo, config.hidden
+    name = f"autotune_{hashlib.sha256(repr(what).encode()).hexdigest()[:12]}"
 
     def tune():
         fitted, log = autotune(
@@ -155,16 +168,19 @@ def _fit(config, run: Run, algorithm, host: HostConfig) -> HostConfig:
             samplers=config.sampler_counts,
             import_module=config.import_module or None,
         )
-        run.write_json("autotune.json", log)
+        run.write_json(f"{name}.json", {"fitted_to": what} | log)
         names = ("batch_size", "updates_per_call", "n_samplers")
         return {name: getattr(fitted, name) for name in names}
 
-    chosen = run.once("autotune", tune)
-    return dataclasses.replace(host, **{name: int(value) for name, value in chosen.items()})
+    if retune:
+        (run.workdir / "results" / f"{name}.npz").unlink(missing_ok=True)
+    chosen = {name: int(value) for name, value in run.once(name, tune).items()}
+    return dataclasses.replace(host, max_samplers=max(config.sampler_counts), **chosen)
 
 
 def _export(run: Run, learner, algorithm) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(policy_of(learner))
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
     settings = run.write_json("policy.json", dataclasses.asdict(algorithm))
-    np.savez(settings.with_suffix(".npz"), **names)
+    if jax.process_index() == 0:
+        np.savez(settings.with_suffix(".npz"), **names)

@@ -1,5 +1,7 @@
 """The user's training on the device: SAC or PPO in one program, resumed exactly."""
 
+import contextlib
+import functools
 import math
 import time
 from typing import Any, NamedTuple
@@ -7,10 +9,15 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxlab import runs
+from jaxlab.rl import dashboard
 from jaxlab.rl.checkpoint import load_checkpoint, save_checkpoint
+from jaxlab.rl.interrupts import deferred_signals
+from jaxlab.rl.learner import policy_of
 from jaxlab.rl.on_device import OnDeviceConfig, evaluate_policy, ondevice_init, ondevice_run
 from jaxlab.rl.on_policy import OnPolicyConfig, onpolicy_init, onpolicy_run
 from jaxlab.rl.ppo import PPOConfig
+from jaxlab.rl.progress_log import ProgressLog
+from jaxlab.rl.recorder import Recorder, what_to_record
 from jaxlab.rl.sac import SACConfig
 
 
@@ -33,48 +40,64 @@ class DeviceResult(NamedTuple):
     stopped: str
 
 
-def train_on_device(config, env, algorithm: SACConfig | PPOConfig, run: runs.Run) -> DeviceResult:
+def train_on_device(
+    config, env, algorithm: SACConfig | PPOConfig, run: runs.Run, options
+) -> DeviceResult:
     """Trains until time, updates or the goal end it, and logs each evaluation to the run.
 
     Evaluations lie `eval_every_iters` iterations apart, not seconds, the ends are looked for there,
     and a checkpoint holds everything: a run that is killed and started again ends with the same
-    numbers, unless it is the clock that ends it. An interrupt saves a checkpoint.
+    numbers, unless it is the clock that ends it. A signal saves a checkpoint.
 
     Raises:
       FloatingPointError: a metric that is not finite; the last checkpoint stays.
     """
-    state, advance = _prepare(config, algorithm, env)
+    state, advance, rows = _prepare(config, algorithm, env)
     folder = run.checkpoint_dir("on_device")
     if runs.latest_step(folder) is not None:
         state = load_checkpoint(folder, state)
     eval_key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    start = saved = time.monotonic()
+    saved = time.monotonic()
     metrics = {}
-    try:
+    with deferred_signals() as interrupted, _page(config, run, options) as (path, recorder):
+        # For the page: the rates of a line are no part of what a run that goes on repeats.
+        log = ProgressLog(path, rows, int(state.env_steps), int(state.learner.step))
         while True:
             actor, updates = state.learner.actor, int(state.learner.step)
             mean = float(
                 evaluate_policy(eval_key, env, actor, algorithm, config.eval_episodes).mean()
             )
             run.log(updates, env_steps=int(state.env_steps), mean_return=mean, **metrics)
-            reason = _reason_to_stop(config, updates, mean, time.monotonic() - start)
-            if reason or time.monotonic() - saved >= config.checkpoint_every_s:
+            log.add(int(state.env_steps), updates, mean)
+            recorder.look(policy_of(state.learner))
+            reason = _reason_to_stop(config, updates, mean, log.seconds())
+            ends = reason or interrupted()
+            if ends or time.monotonic() - saved >= config.checkpoint_every_s:
                 saved = time.monotonic()
                 save_checkpoint(folder, state)
-            if reason:
+            if ends:
                 break
             state, metrics = advance(state)
             metrics = {name: float(values[-1]) for name, values in metrics.items()}
             _check_finite(metrics, updates)
-    except KeyboardInterrupt:
-        save_checkpoint(folder, state)
-        raise
-    seconds = time.monotonic() - start
-    return DeviceResult(state.learner, int(state.env_steps), updates, mean, seconds, reason)
+    return DeviceResult(state.learner, int(state.env_steps), updates, mean, log.seconds(), reason)
+
+
+@contextlib.contextmanager
+def _page(config, run: runs.Run, options):
+    """The file of evaluations that a page shows, served if asked for, and what draws episodes."""
+    metrics, pictures = run.workdir / "training" / "metrics.jsonl", run.workdir / "figures"
+    recorder = Recorder(
+        what_to_record(config.env_id, pictures, options.record_every, options.dashboard)
+    )
+    with contextlib.ExitStack() as stack:
+        if options.dashboard:
+            stack.enter_context(dashboard.serving(metrics, pictures / "episode.png"))
+        yield metrics, recorder
 
 
 def _prepare(config, algorithm, env):
-    """A fresh state, and the function that takes it `eval_every_iters` iterations further."""
+    """A fresh state, what takes it `eval_every_iters` iterations further, rows of an update."""
     if isinstance(algorithm, PPOConfig):
         layout = OnPolicyConfig(
             n_envs=config.envs_per_sampler,
@@ -83,6 +106,7 @@ def _prepare(config, algorithm, env):
             n_minibatches=config.minibatches,
         )
         init, advance = onpolicy_init, onpolicy_run
+        rows = layout.n_envs * layout.n_steps // layout.n_minibatches
     else:
         layout = OnDeviceConfig(
             n_envs=config.envs_per_sampler,
@@ -91,9 +115,12 @@ def _prepare(config, algorithm, env):
             capacity=config.capacity,
             warmup_steps=config.warmup_steps,
         )
-        init, advance = ondevice_init, ondevice_run
+        init, advance, rows = ondevice_init, ondevice_run, layout.batch_size
     state = init(jax.random.key(config.seed), env, algorithm, layout)
-    return state, lambda state: advance(state, env, algorithm, layout, config.eval_every_iters)
+    further = functools.partial(
+        advance, env=env, config=algorithm, run=layout, n_iters=config.eval_every_iters
+    )
+    return state, further, rows
 
 
 def _reason_to_stop(config, updates: int, mean_return: float, seconds: float) -> str | None:

@@ -1,8 +1,9 @@
 """C1, C5 and C9: what runs beside what, how fast experience comes, how busy the machine is."""
 
+import math
 import os
 import resource
-import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -47,6 +48,7 @@ def _solve(config, run: Run, mode: str) -> dict:
         eval_episodes=EPISODES,
         eval_every_s=1.0,
         visualize=mode == "async",
+        record_every=0,  # on two cores, drawing takes from what is timed
         max_seconds=config.solve_seconds,
         max_updates=20_000,
     )
@@ -120,22 +122,54 @@ def _full_speed(config) -> dict:
         eval_every_s=60.0,
         batch_size=1024,
     )
-    before, start = _processor_seconds(), time.monotonic()
-    result = train_host(jax.random.key(config.seed), algorithm, host)
-    used = _processor_seconds() - before
-    wall = time.monotonic() - start
+    meter = _ProcessorMeter()
+    result = train_host(jax.random.key(config.seed), algorithm, host, observe=meter.look)
     return {
         "sample_hz": result.throughput.sample_hz,
         "update_hz": result.throughput.update_hz,
-        "use": used / (wall * len(os.sched_getaffinity(0))),
+        "use": meter.use(),
         "load": os.getloadavg()[0],
     }
 
 
+class _ProcessorMeter:
+    """The share of the processors that this process and its children use while it learns.
+
+    It counts from the end of the learner's first call, which compiles.
+    """
+
+    def __init__(self):
+        self._looks: list[tuple[float, float]] = []
+
+    def look(self, kind: str, start: float, end: float) -> None:
+        """Observes a training."""
+        if kind != "update" or (len(self._looks) > 1 and end < self._looks[-1][0] + 0.5):
+            return
+        self._looks = [*self._looks[:1], (end, _processor_seconds())]
+
+    def use(self) -> float:
+        """In [0, 1]; not a number where the system does not say, or nothing was learned."""
+        if len(self._looks) < 2:
+            return float("nan")
+        (start, before), (end, after) = self._looks
+        return (after - before) / ((end - start) * len(os.sched_getaffinity(0)))
+
+
 def _processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    used = (resource.getrusage(x) for x in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(x.ru_utime + x.ru_stime for x in used)
+    """Of this process and of its children that run; not a number without /proc."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    total = used.ru_utime + used.ru_stime
+    if not Path("/proc/self/stat").exists():
+        return float("nan")
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, which may hold anything, ends with the last bracket.
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[1]) == os.getpid():
+            total += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def _sampling(config, full: dict) -> Claim:
@@ -155,13 +189,17 @@ def _sampling(config, full: dict) -> Claim:
 
 def _utilisation(config, full: dict) -> Claim:
     use = float(full["use"])
+    statement = "The limit of one desktop's hardware is approached"
+    if math.isnan(use):
+        why = "The use of processors is read from /proc, while the learner runs."
+        return Claim("C9", statement, "", "", "not run", detail=why)
     return Claim(
         "C9",
-        "The limit of one desktop's hardware is approached",
+        statement,
         "",
         f"{use:.0%} of the processors' time",
         "reported" if config.speed_seconds < 20 else holds(use >= 0.9),
-        detail=f"Over {config.speed_seconds:g} s of the run of C5, start included; other work on "
-        f"the machine takes its share (load average {float(full['load']):.1f}). Criterion in runs "
-        "of 20 s and more: >= 90%.",
+        detail=f"Over {config.speed_seconds:g} s of the run of C5, from the end of the learner's "
+        "first call, which compiles; other work on the machine takes its share (load average "
+        f"{float(full['load']):.1f}). Criterion in runs of 20 s and more: >= 90%.",
     )
