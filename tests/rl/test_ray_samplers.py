@@ -13,6 +13,8 @@ from tests.rl.test_host import CONFIG, SMALL
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install jaxlab[ray]")
 
+pytestmark = pytest.mark.slow  # a cluster takes its time to start, and gives up after 30 s
+
 POLICY = policy_of(rl.sac_init(jax.random.key(0), CONFIG))
 
 

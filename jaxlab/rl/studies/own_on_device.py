@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ def train_on_device(
                 break
             state, metrics = advance(state)
             metrics = {name: float(values[-1]) for name, values in metrics.items()}
-            _check_finite(metrics, updates)
+            runs.check_finite(int(state.learner.step), metrics, folder)
     return DeviceResult(state.learner, int(state.env_steps), updates, mean, log.seconds(), reason)
 
 
@@ -129,9 +128,3 @@ def _reason_to_stop(config, updates: int, mean_return: float, seconds: float) ->
     if config.target_return is not None and mean_return >= config.target_return:
         return "target_return"
     return "max_seconds" if seconds >= config.max_seconds else None
-
-
-def _check_finite(metrics: dict[str, float], updates: int) -> None:
-    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-    if bad:
-        raise FloatingPointError(f"{', '.join(bad)} not finite after update {updates}")
