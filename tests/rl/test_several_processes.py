@@ -1,3 +1,4 @@
+import ast
 import os
 import socket
 import subprocess
@@ -5,6 +6,8 @@ import sys
 import textwrap
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
     import sys
@@ -101,7 +104,7 @@ def finished(tmp_path_factory):
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
     results = [output[output.index("RESULT") :].split("]") for output in outputs]
-    return folder, [(eval(seeds.split(" ", 1)[1] + "]"), rest) for seeds, rest in results]
+    return folder, [(ast.literal_eval(seeds.split(" ", 1)[1] + "]"), rest) for seeds, rest in results]
 
 
 def test_they_learn_alike_and_sample_differently(finished):
