@@ -104,7 +104,8 @@ def finished(tmp_path_factory):
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
     results = [output[output.index("RESULT") :].split("]") for output in outputs]
-    return folder, [(ast.literal_eval(seeds.split(" ", 1)[1] + "]"), rest) for seeds, rest in results]
+    pairs = [(ast.literal_eval(seeds.split(" ", 1)[1] + "]"), rest) for seeds, rest in results]
+    return folder, pairs
 
 
 def test_they_learn_alike_and_sample_differently(finished):
