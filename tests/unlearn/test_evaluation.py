@@ -50,7 +50,7 @@ def test_answers_are_scored_with_their_end(model):
     speaker, params = model
     rows = speaker.encode([(qa.question, qa.answer) for qa in QUESTIONS])
     expected = [nll(model, qa.question, qa.answer) for qa in QUESTIONS]
-    np.testing.assert_allclose(answer_nll(speaker.apply_fn, params, rows), expected, rtol=1e-4)
+    np.testing.assert_allclose(answer_nll(speaker, params, rows), expected, rtol=1e-4)
     sizes = [len(speaker.tokenizer.encode(qa.answer)) + 1 for qa in QUESTIONS]
     np.testing.assert_array_equal(answer_lengths(rows), sizes)
 
