@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-_CLOCK = re.compile(r"second|time|rate|wall|_ms|hz|throughput|speed|memory", re.IGNORECASE)
+# Whole words: "rate" also stands in "iterates", which must agree.
+_CLOCK = set("second seconds time times wall ms hz throughput speed load".split())
 
 
 def stored(workdir: Path) -> dict[str, np.ndarray]:
@@ -14,7 +15,7 @@ def stored(workdir: Path) -> dict[str, np.ndarray]:
     for file in sorted((workdir / "results").glob("*.npz")):
         with np.load(file) as arrays:
             for name in arrays.files:
-                if not _CLOCK.search(f"{file.stem}/{name}"):
+                if _CLOCK.isdisjoint(re.split(r"[^a-z]+", f"{file.stem}/{name}".lower())):
                     found[f"{file.stem}/{name}"] = arrays[name]
     return found
 

@@ -170,31 +170,11 @@ def test_refuses_an_empty_set():
 def test_a_head_of_its_own_changes_nothing(name):
     cfg = unlearn.method_config(name)
     head = tiny_head(None)
-    parted = unlearn.unlearn(
-        jax.random.key(0),
-        hidden_fn,
-        params(),
-        FORGET,
-        retain=RETAIN,
-        idk=IDK,
-        cfg=cfg,
-        optimizer=TX,
-        num_steps=5,
-        batch_size=3,
-        head=head,
-    )
-    whole = unlearn.unlearn(
-        jax.random.key(0),
-        apply_fn,
-        params(),
-        FORGET,
-        retain=RETAIN,
-        idk=IDK,
-        cfg=cfg,
-        optimizer=TX,
-        num_steps=5,
-        batch_size=3,
-    )
+    settings = {"retain": RETAIN, "idk": IDK, "cfg": cfg, "optimizer": TX}
+    settings |= {"num_steps": 5, "batch_size": 3}
+    key = jax.random.key(0)
+    parted = unlearn.unlearn(key, hidden_fn, params(), FORGET, head=head, **settings)
+    whole = unlearn.unlearn(key, apply_fn, params(), FORGET, **settings)
     tree_close(parted, whole, rtol=1e-4, atol=1e-5)
     again = {"optimizer": TX, "num_steps": 4, "batch_size": 2}
     tree_close(
