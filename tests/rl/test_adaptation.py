@@ -1,10 +1,14 @@
+import time
+
 import jax
 import pytest
 
 from jaxlab import rl
-from jaxlab.rl import adaptation
+from jaxlab.rl import adaptation, async_training
 from jaxlab.rl.adaptation import SamplerTrials
 from jaxlab.rl.host_state import fresh_state, restore_state, ring_spec
+from jaxlab.rl.sampler_pool import SamplerPool
+from jaxlab.rl.shared_replay import SharedReplay
 from tests.rl.test_host import CONFIG, SMALL
 
 
@@ -59,6 +63,23 @@ def test_what_a_start_costs_is_not_counted():
 def test_a_training_changes_its_samplers(monkeypatch, tmp_path):
     wanted = iter([1] + [2] * 10**6)
     monkeypatch.setattr(adaptation.SamplerTrials, "look", lambda self, *counts: next(wanted))
+    monkeypatch.setattr(async_training, "_WATCH_S", 0.0)
+    rings = []
+    create, resize = SharedReplay.create, SamplerPool.resize
+
+    def recorded(spec):
+        rings.append(create(spec))
+        return rings[-1]
+
+    def until_all_write(pool, n):
+        """A process takes longer to start than these few updates."""
+        resize(pool, n)
+        given_up = time.monotonic() + 120
+        while not (rings[0].written()[:n] > 0).all() and time.monotonic() < given_up:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(SharedReplay, "create", staticmethod(recorded))
+    monkeypatch.setattr(SamplerPool, "resize", until_all_write)
     host = rl.HostConfig(max_samplers=2, max_updates=400, **SMALL | {"max_replay_ratio": 4.0})
     result = rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
     assert result.updates == 400
