@@ -1,11 +1,11 @@
-"""Settings of every test: four host devices, the compilation cache, one hypothesis profile."""
+"""Settings of every test: host devices, how programs are compiled, one hypothesis profile."""
 
 import os
 
-# Before jax starts: the parallel tests need several devices on one machine.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-)
+from tests.compilation import XLA_FLAGS
+
+# Before jax starts; the user's own come last, which win.
+os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 
 import hypothesis
 import jax
