@@ -31,7 +31,7 @@ class _Element(NamedTuple):
     """One `element` of a header: its rows and properties `(name, type, type of list counts)`."""
 
     name: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     properties: list[tuple[str, str, str | None]]
 
 
@@ -53,9 +53,12 @@ def read_ply(path: str | os.PathLike) -> GaussianCloud:
         order, elements = _read_header(file, path)
         tables = {}
         for element in elements:
-            tables[element.name] = _read_element(file, element, order, path)
+            table = _read_element(file, element, order, path)
+            if table is not None:
+                tables[element.name] = table
     if "vertex" not in tables:
-        raise ValueError(f"{path} has no element vertex, but {', '.join(tables) or 'none'}")
+        names = ", ".join(element.name for element in elements) or "none"
+        raise ValueError(f"{path} has no element vertex, but {names}")
     if packed_ply.is_packed(tables):
         return packed_ply.unpack(tables, path)
     return _cloud_of(tables["vertex"], path)
@@ -122,7 +125,7 @@ def _read_ascii(file, element: _Element, lists: list[str], path: Path) -> np.nda
     dtype = np.dtype([(name, _TYPES[kind]) for name, kind, _ in element.properties])
     try:
         values = np.array(b" ".join(lines).split(), np.float64)
-        rows = values.reshape(element.count, len(dtype))
+        rows = values.reshape(element.count, len(element.properties))
     except ValueError as error:
         raise ValueError(f"{path}: element {element.name} cannot be read: {error}") from None
     table = np.empty(element.count, dtype)
