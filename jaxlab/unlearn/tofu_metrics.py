@@ -37,8 +37,8 @@ class ForgetQuality(NamedTuple):
       statistic: largest distance between the distribution functions.
     """
 
-    pvalue: float
-    statistic: float
+    pvalue: float | None
+    statistic: float | None
 
 
 class TofuReport(NamedTuple):
