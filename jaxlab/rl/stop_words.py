@@ -15,7 +15,7 @@ class StopHandle(NamedTuple):
     """What another process needs to attach; picklable."""
 
     name: str
-    count: int  # type: ignore[assignment]  # hides tuple.count
+    size: int
 
 
 class StopWords:
@@ -33,7 +33,7 @@ class StopWords:
     @classmethod
     def attach(cls, handle: StopHandle) -> "StopWords":
         """The flags behind a handle. Raises FileNotFoundError when they are gone."""
-        return cls(attach_segment(handle.name), handle.count, created=False)
+        return cls(attach_segment(handle.name), handle.size, created=False)
 
     @property
     def handle(self) -> StopHandle:
