@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make reproduce   every system at PRESET=smoke into WORKDIR=out/reproduce, JOBS=2 at a time"
 	@echo "make test        the test suite;  make test-slow  with the long ones"
-	@echo "make lint        ruff and the import contract;  make format  rewrites the files"
+	@echo "make lint        ruff, the import contract, mypy;  make format  rewrites the files"
 	@echo "make peers       the packages that tests and benchmarks compare with (large)"
 
 reproduce: $(VENV)/.systems
@@ -28,6 +28,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

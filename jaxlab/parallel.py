@@ -111,7 +111,7 @@ def make_update(
     *,
     grad_accum: int = 1,
     axis: str | None = None,
-) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Any, jax.Array | None], tuple[TrainState, Metrics]]:
     """The step of `make_train_step` as a traceable function, for fusing several into one program.
 
     Args:
@@ -141,7 +141,7 @@ def make_update(
         first, rest = jax.tree.map(lambda x: x[0], micro), jax.tree.map(lambda x: x[1:], micro)
         return jax.lax.scan(add, wide(gradient(params, first, key)), rest)[0]
 
-    def update(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Any, key: jax.Array | None) -> tuple[TrainState, Metrics]:
         sums = accumulate(state.params, batch, key)
         if axis is not None:
             sums = jax.lax.psum(sums, axis)

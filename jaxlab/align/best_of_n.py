@@ -81,7 +81,8 @@ def best_of_n(
         lengths.append(ends)
         scores.append(score_rows(reward_fn, prompt, drawn, ends, rows))
         computed += len(rows) * steps
-    return collect(prompt, *map(np.concatenate, (tokens, lengths, scores)), computed)
+    joined = np.concatenate(tokens), np.concatenate(lengths), np.concatenate(scores)
+    return collect(prompt, *joined, computed)
 
 
 def collect(

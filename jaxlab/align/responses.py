@@ -31,7 +31,7 @@ def cut_at_stop(
     """(tokens [n, T] with pads after the stop token, lengths [n] that include it, ended [n])."""
     tokens = np.asarray(tokens, np.int32)
     is_stop = np.isin(tokens, eos_ids)
-    ended = is_stop.any(axis=1)
+    ended = np.any(is_stop, axis=1)
     lengths = np.where(ended, is_stop.argmax(axis=1) + 1, tokens.shape[1])
     beyond = np.arange(tokens.shape[1]) >= lengths[:, None]
     return np.where(beyond, np.int32(pad_id), tokens), lengths, ended

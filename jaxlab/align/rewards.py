@@ -111,7 +111,7 @@ def prompt_and_response(
 
 
 def in_chunks(
-    score: Callable[[jax.Array, jax.Array], jax.Array],
+    score: Callable[[Any, Any], jax.Array],
     tokens: np.ndarray,
     mask: np.ndarray,
     *,

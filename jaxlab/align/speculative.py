@@ -32,7 +32,7 @@ class RoundStats(NamedTuple):
     best: the best score. seconds: wall time, compilation included.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     active: int
     bucket: int
     start_length: int

@@ -93,5 +93,6 @@ def tree_best_of_n(
         keys = row_keys(jax.random.fold_in(key, n_roots + layer), batch.size)
         slots = prompt.size + length
         state = policy.gather(state, batch.astype(np.int32), slots, row_keys=keys)
-    result = collect(prompt, *map(np.concatenate, zip(*leaves, strict=True)), computed)
+    tokens, lengths, scores = map(np.concatenate, zip(*leaves, strict=True))
+    result = collect(prompt, tokens, lengths, scores, computed)
     return result._replace(tokens_generated=generated, reward_tokens=scored)

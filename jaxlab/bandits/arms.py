@@ -18,7 +18,7 @@ class ArmStats(NamedTuple):
     """
 
     mean: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
     noise_var: jax.Array
 
     @property

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from jaxlab.bandits.networks import MLP
 
@@ -28,7 +29,7 @@ class Transitions(NamedTuple):
 
 
 def cql_loss(
-    q_values: jax.Array, action: jax.Array, target: jax.Array, alpha: jax.Array
+    q_values: jax.Array, action: jax.Array, target: jax.Array, alpha: ArrayLike
 ) -> jax.Array:
     """`(Q(s, a) - target)^2 / 2 + alpha (logsumexp_b Q(s, b) - Q(s, a))` of one transition.
 

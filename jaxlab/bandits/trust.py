@@ -82,7 +82,7 @@ class TrustResult(NamedTuple):
     policy: jax.Array
     reference: jax.Array
     radius: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index
     radii: jax.Array
     improvement: jax.Array
     penalty: jax.Array

@@ -93,7 +93,7 @@ def gradient_flow(
     start = jnp.zeros((), dtype), GDBeta(jnp.asarray(beta0, dtype), jnp.asarray(Gamma0, dtype))
     (_, end), path = jax.lax.scan(step, start, length=num_steps)
     time, states = jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), start, path)
-    risk = jax.vmap(lambda s: gd_beta_risk(*s, prior, num_context))(states)
+    risk = jax.vmap(lambda s: gd_beta_risk(s.beta, s.Gamma, prior, num_context))(states)
     optimum = optimal_gd_beta(prior, num_context)
     return FlowResult(
         *end,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 
 class TaskPrior(NamedTuple):
@@ -29,7 +29,7 @@ def make_prior(
     *,
     task_cov: ArrayLike | None = None,
     input_cov: ArrayLike | None = None,
-    noise_var: float = 0.0,
+    noise_var: ArrayLike = 0.0,
 ) -> TaskPrior:
     """Checks the parts of a prior on the host and gives them one dtype, that of `mean`.
 

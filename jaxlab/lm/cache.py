@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.lm.attention import HEAD_MAJOR, TOKEN_MAJOR
 from jaxlab.lm.config import LMConfig
@@ -29,7 +30,7 @@ class KVCache(NamedTuple):
     v: jax.Array
     valid: jax.Array
     length: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index
     recent: jax.Array | None = None
 
 
@@ -65,10 +66,10 @@ def init_cache(cfg: LMConfig, batch_size: int, max_len: int, dtype=jnp.float32) 
 def extend(
     params: dict,
     cfg: LMConfig,
-    tokens: jax.Array,
+    tokens: ArrayLike,
     cache: KVCache,
     *,
-    attention_mask: jax.Array | None = None,
+    attention_mask: ArrayLike | None = None,
     lora: Lora | None = None,
     compute_dtype=None,
     last_only: bool = False,

@@ -6,6 +6,7 @@ and biases not 0: on freshly initialised models half of the possible mistakes ar
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from jaxlab.lm.training import (
     train,
 )
 
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "vocab_size": 96,
     "d_model": 48,
     "n_layers": 3,
@@ -118,7 +119,8 @@ def measure_batch_invariance(key: jax.Array) -> dict[str, float]:
     lengths = (20, 7, 13, 1, 16, 4)
     tokens = np.asarray(jax.random.randint(key, (len(lengths), max(lengths)), 0, 96))
     mask = np.arange(max(lengths)) >= max(lengths) - np.array(lengths)[:, None]
-    settings = {"max_new_tokens": 32, "sampling": SamplingConfig(temperature=0.8, top_p=0.95)}
+    sampling = SamplingConfig(temperature=0.8, top_p=0.95)
+    settings: dict[str, Any] = {"max_new_tokens": 32, "sampling": sampling}
     batch = generate(key, params, LLAMA, tokens, attention_mask=mask, **settings)
     equal = []
     for row, length in enumerate(lengths):

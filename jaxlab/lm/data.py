@@ -65,18 +65,18 @@ def encode_document(tokenizer: Tokenizer, document: str | Conversation) -> Docum
     """
     if not isinstance(document, str):
         return _encode_conversation(tokenizer, document)
-    ids = encode_prompt(tokenizer, document)
-    if tokenizer.eos_id not in (None, *ids[-1:]):
-        ids = [*ids, tokenizer.eos_id]
+    ids, eos_id = encode_prompt(tokenizer, document), tokenizer.eos_id
+    if eos_id is not None and eos_id not in ids[-1:]:
+        ids = [*ids, eos_id]
     return Document(np.array(ids, np.int32), np.ones(len(ids), bool))
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     """Tokens of a text that goes on: begin-of-text (unless it is end-of-text too), the tokens."""
-    ids = tokenizer.encode(text)
-    if tokenizer.bos_id in (None, tokenizer.eos_id, *ids[:1]):
+    ids, bos_id = tokenizer.encode(text), tokenizer.bos_id
+    if bos_id is None or bos_id in (tokenizer.eos_id, *ids[:1]):
         return ids
-    return [tokenizer.bos_id, *ids]
+    return [bos_id, *ids]
 
 
 def pack(documents: Iterable[Document], length: int, *, pad_id: int = 0) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab.lm.cache import KVCache, extend, init_cache, split_cache, split_layers
 from jaxlab.lm.config import LMConfig
@@ -33,9 +34,9 @@ def generate(
     key: jax.Array,
     params: Any,
     cfg: LMConfig,
-    tokens: jax.Array,
+    tokens: ArrayLike,
     *,
-    attention_mask: jax.Array | None = None,
+    attention_mask: ArrayLike | None = None,
     max_new_tokens: int,
     sampling: SamplingConfig = UNFILTERED,
     eos_ids: int | Iterable[int] | None = None,
@@ -85,9 +86,9 @@ def stream_generate(
     key: jax.Array,
     params: Any,
     cfg: LMConfig,
-    tokens: jax.Array,
+    tokens: ArrayLike,
     *,
-    attention_mask: jax.Array | None = None,
+    attention_mask: ArrayLike | None = None,
     max_new_tokens: int,
     sampling: SamplingConfig = UNFILTERED,
     eos_ids: int | Iterable[int] | None = None,
@@ -216,7 +217,7 @@ def _check_values(tokens: np.ndarray, mask: np.ndarray, vocab_size: int):
 
 
 def _check_key(key, batch_size: int):
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if not jnp.issubdtype(getattr(key, "dtype", object), jax.dtypes.prng_key):
         raise ValueError("key must be typed: make it with jax.random.key, not PRNGKey")
     if key.shape not in ((), (batch_size,)):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.hf_rope import rope_from_hf, rope_to_hf
@@ -179,7 +179,7 @@ def config_to_hf(cfg: LMConfig) -> dict:
     for field, key in family.keys.items():
         out[key] = getattr(cfg, field)
     activation = family.keys["activation"]
-    if _ACTIVATIONS.get(original.get(activation)) == cfg.activation:
+    if _ACTIVATIONS.get(original.get(activation, "")) == cfg.activation:
         out[activation] = original[activation]
     else:
         out[activation] = _ACTIVATION_NAMES[cfg.activation]
@@ -275,7 +275,7 @@ def _labels_to_hf(cfg: LMConfig, original: dict) -> dict:
     causal, classifier = _ARCHITECTURES[cfg.model_type]
     if not cfg.num_labels:
         return {"architectures": [causal]}
-    out = {"architectures": [classifier]}
+    out: dict[str, Any] = {"architectures": [classifier]}
     if len(original.get("id2label") or ()) != cfg.num_labels:
         names = [f"LABEL_{i}" for i in range(cfg.num_labels)]
         out["id2label"] = {str(i): name for i, name in enumerate(names)}

@@ -31,7 +31,7 @@ def load_lora(path: str | os.PathLike, cfg: LMConfig) -> Lora:
     A fused target (c_attn, query_key_value, qkv_proj, gate_up_proj) becomes one adapter per
     weight that it holds. Raises FileNotFoundError for a missing file, ValueError for a kind of
     adapter that is not plain LoRA or a truncated file, and KeyError when it adapts nothing of this
-    model.
+    model or one half of an adapter is missing.
     """
     folder = Path(path)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -54,14 +54,17 @@ def load_lora(path: str | os.PathLike, cfg: LMConfig) -> Lora:
             (tensors.get(f"{module}.lora_A.weight"), tensors.get(f"{module}.lora_B.weight"))
             for module in modules
         ]
-        if all(a is None for a, _ in pairs):
+        if all(a is None and b is None for a, b in pairs):
             continue
         rows = slice(None) if weight.rows is None else weight.rows
         n_layers, n_in, n_out = weight.shape
         a, b = np.zeros((n_layers, n_in, rank), np.float32), np.zeros((n_layers, rank, n_out))
         for layer, (file_a, file_b) in enumerate(pairs):
-            if file_a is not None:
+            if file_a is not None and file_b is not None:
                 a[layer], b[layer] = file_a.T, file_b[rows].T
+            elif file_a is not None or file_b is not None:
+                missing = "lora_A" if file_a is None else "lora_B"
+                raise KeyError(f"{file} has one half of an adapter: no {modules[layer]}.{missing}")
         _, group, name = weight.path
         layers.setdefault(group, {})[name] = {
             "a": jnp.asarray(a),

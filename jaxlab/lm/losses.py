@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import head_logits
@@ -11,7 +12,7 @@ from jaxlab.lm.masks import check_tokens, last_valid
 from jaxlab.lm.model import forward
 
 
-def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+def token_log_probs(logits: jax.Array, tokens: ArrayLike) -> jax.Array:
     """log p(token t | tokens before t) [B, T - 1] in nats, from logits [B, T, V], tokens [B, T]."""
     return -cross_entropy(logits[:, :-1], jnp.asarray(tokens)[:, 1:])[0]
 
@@ -69,10 +70,10 @@ def next_token_loss(
 def sequence_log_probs(
     params: dict,
     cfg: LMConfig,
-    tokens: jax.Array,
+    tokens: ArrayLike,
     *,
-    loss_mask: jax.Array | None = None,
-    attention_mask: jax.Array | None = None,
+    loss_mask: ArrayLike | None = None,
+    attention_mask: ArrayLike | None = None,
     **forward_kw,
 ) -> tuple[jax.Array, jax.Array]:
     """(sum of log p over the counted tokens of each row [B], their number [B]), nats.
@@ -93,9 +94,9 @@ def sequence_log_probs(
 def sequence_scores(
     params: dict,
     cfg: LMConfig,
-    tokens: jax.Array,
+    tokens: ArrayLike,
     *,
-    attention_mask: jax.Array | None = None,
+    attention_mask: ArrayLike | None = None,
     **forward_kw,
 ) -> jax.Array:
     """Scores [B, num_labels], float32, of the last valid token of each row of tokens [B, T].

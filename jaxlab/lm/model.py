@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import SAVED, block, embed, head_logits
@@ -34,20 +35,20 @@ class LMOutput(NamedTuple):
     attentions: [L, B, H, T, T] or None, attention probabilities.
     """
 
-    logits: jax.Array | None
+    logits: jax.Array | Any
     hidden: jax.Array
-    hidden_states: jax.Array | None = None
-    attentions: jax.Array | None = None
+    hidden_states: jax.Array | Any = None
+    attentions: jax.Array | Any = None
 
 
 def forward(
     params: dict,
     cfg: LMConfig,
-    tokens: jax.Array,
+    tokens: ArrayLike,
     *,
-    attention_mask: jax.Array | None = None,
-    positions: jax.Array | None = None,
-    segment_ids: jax.Array | None = None,
+    attention_mask: ArrayLike | None = None,
+    positions: ArrayLike | None = None,
+    segment_ids: ArrayLike | None = None,
     lora: Lora | None = None,
     compute_dtype=None,
     remat: str = "none",

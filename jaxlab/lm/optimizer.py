@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 _STABLE_SHARE = 0.8  # of a wsd schedule after warmup, before it decays
 
@@ -49,7 +50,7 @@ class OptimizerConfig:
             raise ValueError(f"clip_norm={self.clip_norm}: use 0 (off) or a positive norm")
 
 
-def make_schedule(config: OptimizerConfig) -> Callable[[jax.Array], jax.Array]:
+def make_schedule(config: OptimizerConfig) -> Callable[[ArrayLike], jax.Array]:
     """step (from 0) -> learning rate.
 
     peak * (step + 1) / warmup before `warmup_steps`; then, with x in [0, 1] the share of the

@@ -1,6 +1,7 @@
 """The parameter tree: shapes, initial values, counts, and the arithmetic they cost."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,12 @@ def param_shapes(cfg: LMConfig) -> dict:
     def norm(kind, *shape):
         return {"scale": shape, "bias": shape} if kind == "layer" else {"scale": shape}
 
-    attn = {"wq": (L, D, queries), "wk": (L, D, keys), "wv": (L, D, keys), "wo": (L, queries, D)}
+    attn: dict[str, Any] = {
+        "wq": (L, D, queries),
+        "wk": (L, D, keys),
+        "wv": (L, D, keys),
+        "wo": (L, queries, D),
+    }
     if cfg.qkv_bias:
         attn |= {"bq": (L, queries), "bk": (L, keys), "bv": (L, keys)}
     if cfg.out_bias:
@@ -27,7 +33,7 @@ def param_shapes(cfg: LMConfig) -> dict:
     if cfg.qk_norm != "none":
         attn |= {name: norm(cfg.qk_norm, L, cfg.head_dim) for name in ("q_norm", "k_norm")}
 
-    mlp = {"w_up": (L, D, F), "w_down": (L, F, D)}
+    mlp: dict[str, tuple] = {"w_up": (L, D, F), "w_down": (L, F, D)}
     if cfg.gated:
         mlp["w_gate"] = (L, D, F)
     if cfg.mlp_bias:
@@ -39,7 +45,11 @@ def param_shapes(cfg: LMConfig) -> dict:
     if cfg.residual != "parallel_shared":
         layers["mlp_norm"] = norm(cfg.norm, L, D)
 
-    shapes = {"embed": {"w": (V, D)}, "layers": layers, "final_norm": norm(cfg.norm, D)}
+    shapes: dict[str, Any] = {
+        "embed": {"w": (V, D)},
+        "layers": layers,
+        "final_norm": norm(cfg.norm, D),
+    }
     if cfg.token_shift:
         shapes["embed"]["shift"] = (cfg.token_shift, V, D)
     if cfg.position == "learned":
@@ -47,7 +57,7 @@ def param_shapes(cfg: LMConfig) -> dict:
     if cfg.num_labels:
         shapes["score"] = {"w": (D, cfg.num_labels)}
     else:
-        head = {} if cfg.tie_embeddings else {"w": (D, V)}
+        head: dict[str, tuple] = {} if cfg.tie_embeddings else {"w": (D, V)}
         if cfg.head_bias:
             head["b"] = (V,)
         if head:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.lm.config import LMConfig
+from jaxlab.lm.config import LMConfig, RopeScaling
 
 
 def rope_tables(
@@ -55,21 +55,20 @@ def rope_frequencies(cfg: LMConfig) -> tuple[np.ndarray, np.ndarray | None, floa
     if scaling.kind == "linear":
         return (base / scaling.factor).astype(np.float32), None, 1.0
     if scaling.kind == "llama3":
-        return _llama3(base, cfg).astype(np.float32), None, 1.0
+        return _llama3(base, scaling).astype(np.float32), None, 1.0
     if scaling.kind == "yarn":
-        return _yarn(base, cfg).astype(np.float32), None, _yarn_scale(cfg)
+        return _yarn(base, scaling, cfg).astype(np.float32), None, _yarn_scale(scaling)
     short = (base / np.asarray(scaling.short_factor)).astype(np.float32)
     long = (base / np.asarray(scaling.long_factor)).astype(np.float32)
-    return short, long, _longrope_scale(cfg)
+    return short, long, _longrope_scale(scaling, cfg.max_seq_len)
 
 
 def _original_length(cfg: LMConfig) -> int:
-    return cfg.rope_scaling.original_max_seq_len
+    return cfg.rope_scaling.original_max_seq_len if cfg.rope_scaling else cfg.max_seq_len
 
 
-def _llama3(base: np.ndarray, cfg: LMConfig) -> np.ndarray:
+def _llama3(base: np.ndarray, s: RopeScaling) -> np.ndarray:
     """Long wavelengths are divided by factor, short ones kept, those between interpolated."""
-    s = cfg.rope_scaling
     wavelength = 2 * math.pi / base
     turns = s.original_max_seq_len / wavelength
     blend = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
@@ -81,9 +80,9 @@ def _llama3(base: np.ndarray, cfg: LMConfig) -> np.ndarray:
     )
 
 
-def _yarn(base: np.ndarray, cfg: LMConfig) -> np.ndarray:
+def _yarn(base: np.ndarray, s: RopeScaling, cfg: LMConfig) -> np.ndarray:
     """Interpolates (divides by factor) past a ramp over frequency numbers; YaRN section 3.2."""
-    s, r = cfg.rope_scaling, cfg.rotary_dim
+    r = cfg.rotary_dim
 
     def frequency_with(turns):
         length = s.original_max_seq_len / (turns * 2 * math.pi)
@@ -99,9 +98,7 @@ def _yarn(base: np.ndarray, cfg: LMConfig) -> np.ndarray:
     return base / s.factor * ramp + base * (1 - ramp)
 
 
-def _yarn_scale(cfg: LMConfig) -> float:
-    s = cfg.rope_scaling
-
+def _yarn_scale(s: RopeScaling) -> float:
     def temperature(mscale):
         return 1.0 if s.factor <= 1 else 0.1 * mscale * math.log(s.factor) + 1.0
 
@@ -112,11 +109,10 @@ def _yarn_scale(cfg: LMConfig) -> float:
     return temperature(1.0)
 
 
-def _longrope_scale(cfg: LMConfig) -> float:
-    s = cfg.rope_scaling
+def _longrope_scale(s: RopeScaling, max_seq_len: int) -> float:
     if s.attention_factor is not None:
         return s.attention_factor
-    stretch = s.factor if s.factor != 1 else cfg.max_seq_len / s.original_max_seq_len
+    stretch = s.factor if s.factor != 1 else max_seq_len / s.original_max_seq_len
     return (
         1.0 if stretch <= 1 else math.sqrt(1 + math.log(stretch) / math.log(s.original_max_seq_len))
     )

@@ -111,7 +111,7 @@ def sample(
 
 def check_row_keys(row_keys: jax.Array, batch_size: int):
     """Raises ValueError unless `row_keys` is one typed key for each of `batch_size` rows."""
-    if not jnp.issubdtype(getattr(row_keys, "dtype", None), jax.dtypes.prng_key):
+    if not jnp.issubdtype(getattr(row_keys, "dtype", object), jax.dtypes.prng_key):
         raise ValueError("keys must be typed: make them with jax.random.key, not PRNGKey")
     if row_keys.shape != (batch_size,):
         raise ValueError(

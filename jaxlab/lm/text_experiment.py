@@ -186,7 +186,7 @@ def _continue_prompt(config: "Config", run: Run, model: Model, *, fit: bool = Fa
         jax.random.key(config.seed),
         model.params,
         model.cfg,
-        [ids],
+        np.array([ids]),
         sampling=sampling,
         compute_dtype=compute_dtype(config),
         **defaults,

@@ -27,6 +27,10 @@ class Tokenizer:
         config: the contents of `tokenizer_config.json`, written back by `save`.
     """
 
+    bos_id: int | Any
+    eos_id: int | Any
+    pad_id: int | Any
+
     def __init__(self, backend: Any, config: dict):
         """Wraps a `tokenizers.Tokenizer` and the `tokenizer_config.json` that belongs to it."""
         self._backend = backend

@@ -1,7 +1,7 @@
 """What the theory promises, to be held against what a run measures."""
 
 
-def log_risk_bound(eta, margin, t, *, slope: float = 1.0, kappa: float = 0.0):
+def log_risk_bound(eta, margin, t, *, slope=1.0, kappa=0.0):
     """Upper bound on ln L after t steps, `kappa - eta (slope^2 margin^2 t - 1) / 2`.
 
     For the exponential loss, data of norm at most 1 and w_0 = 0, it holds for every eta > 0 and

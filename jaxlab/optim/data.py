@@ -1,7 +1,7 @@
 """Data of the linear classification problems: generated, read from files, and prepared."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,18 +103,18 @@ def prepare(
         raise ValueError(
             f"X must be (n, d) and y (n,) with the same n, got X {X.shape} and y {y.shape}"
         )
-    values = np.asarray(X.data) if sparse else X
+    values = np.asarray(X.data if isinstance(X, BCOO) else X)
     if not np.isfinite(values).all():
-        where = "" if sparse else f", first in row {np.argwhere(~np.isfinite(X))[0, 0]}"
+        where = "" if sparse else f", first in row {np.argwhere(~np.isfinite(values))[0, 0]}"
         raise ValueError(f"X holds nan or infinity{where}: drop or impute those samples")
     if not values.any():
         raise ValueError("X is all zero: there is nothing to learn from")
 
     if standardize:
-        std = X.std(axis=0)
+        std = values.std(axis=0)
         # The mean of a constant feature is off by rounding, and so is its deviation.
-        constant = np.ptp(X, axis=0) == 0
-        X = np.where(constant, 0, (X - X.mean(axis=0)) / np.where(constant, 1, std))
+        constant = np.ptp(values, axis=0) == 0
+        X = np.where(constant, 0, (values - values.mean(axis=0)) / np.where(constant, 1, std))
     if add_bias:
         X = _with_bias(X)
     norms = _row_norms(X)
@@ -122,7 +122,8 @@ def prepare(
         raise ValueError(
             f"row {int(np.argmin(norms))} of X is zero and has no direction: drop it, or add a bias"
         )
-    scale = {"max": float(norms.max()), "row": norms, "none": 1.0}[normalize]
+    scales: dict[str, Any] = {"max": float(norms.max()), "row": norms, "none": 1.0}
+    scale = scales[normalize]
     return Dataset(_divide_rows(X, scale), signs(y), scale)
 
 

@@ -43,9 +43,9 @@ class Config:
         (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e6), "Base stepsizes to sweep."
     )
     num_sets: int = option(60, "Generated data sets for the convergence rows.")
-    num_samples: tuple[int, ...] = option((20, 200), "Least and most samples of a generated set.")
+    num_samples: tuple[int, int] = option((20, 200), "Least and most samples of a generated set.")
     dims: tuple[int, ...] = option((5, 10, 20, 40, 60), "Dimensions of the generated sets.")
-    margins: tuple[float, ...] = option((0.06, 0.3), "Least and largest margin asked of them.")
+    margins: tuple[float, float] = option((0.06, 0.3), "Least and largest margin asked of them.")
     general_sets: int = option(20, "Generated sets (80 samples in 20 dimensions) for LS9 and LS10.")
     network_width: int = option(10, "Hidden units of the two-layer networks.")
     network_steps: int = option(2000, "Steps of the two-layer networks.")

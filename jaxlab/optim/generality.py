@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ NETWORK_ETAS = (1.0, 100.0, 1e3)
 def measure_losses(problems: Problems, eta: float) -> dict:
     """ln L of the average at t = 2/gamma^2 for every loss under both rules, [S]."""
     at = burn_in_steps(problems.margin, 2)
-    measured = {"eta": eta}
+    measured: dict[str, Any] = {"eta": eta}
     for name, (loss, degree) in LOSSES.items():
         log_value = margin_loss(loss, degree=degree).log_value(jnp.asarray(eta / 2))
         measured[name] = {"target": log_value}

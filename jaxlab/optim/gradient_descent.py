@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
+from jax.typing import ArrayLike
 
 from jaxlab.optim import linear_model
 from jaxlab.optim.losses import MarginLoss, as_loss, normalized_weights
@@ -51,9 +52,9 @@ class GDResult(NamedTuple):
 
 
 def run_gd(
-    X: jax.Array | BCOO,
-    y: jax.Array,
-    eta: float | jax.Array,
+    X: ArrayLike | BCOO,
+    y: ArrayLike,
+    eta: ArrayLike,
     num_steps: int,
     *,
     loss: str | MarginLoss = "logistic",
@@ -184,7 +185,7 @@ def _run_gd(X, y, eta, w0, weight, counted, sep_tol, num_steps, loss, rule) -> G
     )
 
 
-def first_above(trajectory: jax.Array, threshold: jax.Array) -> jax.Array:
+def first_above(trajectory: jax.Array, threshold: ArrayLike) -> jax.Array:
     """The first index of `trajectory` [T] with a value above `threshold`, or -1; int32."""
     above = trajectory > threshold
     return jnp.where(above.any(), jnp.argmax(above), -1).astype(jnp.int32)

@@ -51,11 +51,11 @@ def max_margin(X: np.ndarray | BCOO, y: np.ndarray, *, tol: float = 1e-9) -> Max
         raise ValueError("X holds nan or infinity: clean the data first")
     signed = y[:, None] * X
     radius = np.linalg.norm(signed, axis=1).max()
+    uniform = np.full(len(y), 1 / len(y))
+    best = MaxMarginResult(np.zeros(X.shape[1]), 0.0, np.inf, uniform, False)
     if radius == 0:
-        uniform = np.full(len(y), 1 / len(y))
-        return MaxMarginResult(np.zeros(X.shape[1]), 0.0, 0.0, uniform, False)
+        return best._replace(upper=0.0)
 
-    best = None
     scale = radius
     for _ in range(_ROUNDS):
         # q ~ p minimizes |Z^T q / scale|^2 + (sum q - 1)^2; a scale near the margin weighs both
@@ -68,7 +68,7 @@ def max_margin(X: np.ndarray | BCOO, y: np.ndarray, *, tol: float = 1e-9) -> Max
         upper = float(np.linalg.norm(combined))
         w = combined / upper if upper > 0 else combined
         margin = float((signed @ w).min())
-        if best is None or upper - margin < best.upper - best.margin:
+        if upper - margin < best.upper - best.margin:
             best = MaxMarginResult(w, margin, upper, dual, margin > tol * radius)
         if best.upper - best.margin <= tol * radius or upper <= tol * radius:
             break

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.sparse import BCOO
+from jax.typing import ArrayLike
 
 from jaxlab.optim import linear_model
 
@@ -29,8 +31,8 @@ class PerceptronResult(NamedTuple):
 
 
 def perceptron(
-    X: jax.Array,
-    y: jax.Array,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
     max_passes: int = 1000,
     order: str = "cyclic",
@@ -90,7 +92,7 @@ def _perceptron(X, y, max_passes, key):
 
 
 def batch_perceptron(
-    X: jax.Array, y: jax.Array, *, max_steps: int = 10000, normalize: bool = True
+    X: ArrayLike | BCOO, y: ArrayLike, *, max_steps: int = 10000, normalize: bool = True
 ) -> PerceptronResult:
     """Adds the mean of `y_i x_i` over the misclassified samples (`y_i x_i.w <= 0`) to w.
 

@@ -37,7 +37,7 @@ def measure(
     first separators under permutations of the samples: with a huge eta, rounding decides between
     trajectories, and the order of summation decides about rounding.
     """
-    within = int(min(num_steps, max(burn_in_steps(problem.margin[0]), 100)))
+    within = min(num_steps, max(int(burn_in_steps(problem.margin[0])), 100))
     X, y = problem.X[0], problem.y[0]
     measured = {
         name: _trajectories(problem, etas, within, loss, rule)
@@ -86,7 +86,8 @@ def _over_orders(X, y, eta, num_steps, rng, num_orders) -> np.ndarray:
         margin=np.zeros(num_orders),
         size=np.full(num_orders, len(y)),
     )
-    return sweep(permuted, [eta], num_steps, loss="exponential").first_separated[:, 0]
+    first_separated = sweep(permuted, [eta], num_steps, loss="exponential").first_separated
+    return np.asarray(first_separated)[:, 0]
 
 
 def _polyak(X, y, num_steps) -> dict:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.optim import linear_model
 from jaxlab.optim.gradient_descent import first_above
@@ -90,9 +91,9 @@ def two_layer_apply(
 
 def run_two_layer_gd(
     params: TwoLayerParams,
-    X: jax.Array,
-    y: jax.Array,
-    eta: float | jax.Array,
+    X: ArrayLike,
+    y: ArrayLike,
+    eta: ArrayLike,
     num_steps: int,
     *,
     loss: str | MarginLoss = "exponential",

@@ -8,7 +8,7 @@ is one clause `T op b S a T c` for each person that it finds (`T HAS v` for the 
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def name_id(name: str) -> int:
     return _FIRST_NAME + NAMES.index(name)
 
 
-def is_number(ids: np.ndarray) -> np.ndarray:
+def is_number(ids: Any) -> Any:
     """Which tokens are numbers."""
     return (ids >= _FIRST_NUMBER) & (ids < _FIRST_NAME)
 
@@ -233,7 +233,7 @@ _WORD |= {_FIRST_NAME + i: name for i, name in enumerate(NAMES)}
 
 
 def _asked(step: Step) -> str:
-    return _ASKED.search(step.question).group(1)
+    return _ASKED.findall(step.question)[0]
 
 
 def _facts(full: Decomposition) -> dict[str, Fact]:
@@ -244,7 +244,7 @@ def _facts(full: Decomposition) -> dict[str, Fact]:
             target, operand, word, source = relation.groups()
             facts[target] = Fact(target, _WORDS[word], int(operand), source)
         else:
-            target, value = _ROOT.match(sentence).groups()
+            target, value = _ROOT.findall(sentence)[0]
             facts[target] = Fact(target, "", int(value), "")
     return facts
 

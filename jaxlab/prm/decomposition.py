@@ -7,7 +7,7 @@ contribute to the answer; the rules here make that exact.
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxlab.prm.calculator import calculator_annotations
 from jaxlab.prm.numbers import check_text, last_decimal, numbers_in, parse_number
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
     question: str
     solution: str
-    answer: str | None
+    answer: str | Any
 
 
 class Decomposition(NamedTuple):
@@ -60,7 +60,7 @@ def contributing_steps(d: Decomposition) -> tuple[bool, ...]:
 
     The last step always contributes.
     """
-    given = set(numbers_in(d.problem))
+    given: set = set(numbers_in(d.problem))
     used_after, used = [], set()
     for step in reversed(d.steps):
         used_after.append(frozenset(used))

@@ -1,6 +1,7 @@
 """Claims of the AutoPRM paper, on generated problems or a checkpoint: `run(config, run)`."""
 
 import dataclasses
+import functools
 import tempfile
 from typing import NamedTuple
 
@@ -146,8 +147,8 @@ def _one_seed(config, run: Run, base, seed: int, test, planned, taken) -> dict:
             continue
         found[name] = run.once(
             f"seed{seed}_{name}",
-            lambda stage=stage, accept=accept: arms.iterate(
-                config, stages[stage], accept(config), plans, seed, taken
+            functools.partial(
+                arms.iterate, config, stages[stage], accept(config), plans, seed, taken
             ),
         )
         for step, (final, reward) in enumerate(

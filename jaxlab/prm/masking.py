@@ -14,7 +14,7 @@ def as_float(x: ArrayLike) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def check_shapes(**arrays: ArrayLike) -> None:
+def check_shapes(**arrays: ArrayLike | None) -> None:
     """Raises ValueError unless all arrays that are given have the shape of the first."""
     shapes = {name: np.shape(x) for name, x in arrays.items() if x is not None}
     if len(set(shapes.values())) > 1:

@@ -18,7 +18,7 @@ class Rerank(NamedTuple):
       abstain: `[P]`, whether even the best is below the threshold.
     """
 
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index
     score: jax.Array
     abstain: jax.Array
 

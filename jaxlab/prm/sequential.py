@@ -35,7 +35,7 @@ class Rollout(NamedTuple):
     logp: jax.Array
     reward: jax.Array
     answer: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index
     accepted: jax.Array
 
 

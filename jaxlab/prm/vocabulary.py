@@ -23,7 +23,7 @@ class MarkedTokenizer:
     def __init__(self, tokenizer: lm.Tokenizer, first_id: int):
         self._tokenizer = tokenizer
         self._ids = {mark: first_id + number for number, mark in enumerate(MARKS)}
-        self._marks = {number: mark for mark, number in self._ids.items()}
+        self._marks: dict = {number: mark for mark, number in self._ids.items()}
         self.sep_id, self.end_id = self._ids["<SEP>"], self._ids["<END>"]
         pads = (tokenizer.pad_id, tokenizer.eos_id)
         self.pad_id = next((pad for pad in pads if pad is not None), 0)

@@ -76,7 +76,7 @@ class SamplerTrials:
     def _judge(self, rates: _Rates) -> None:
         gains = rates.sample_hz >= (1 + self._min_gain) * self._usual.sample_hz
         if gains and rates.update_hz >= self._update_floor * self._best_update_hz:
-            self._kept = self._tried
+            self._kept = self._tried or self._kept
         else:
             self._direction = -self._direction
         self._tried = None

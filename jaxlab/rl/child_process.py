@@ -36,9 +36,10 @@ class ChildProcess:
             env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
             process_group=0,  # an interrupt from the keyboard is the parent's to answer
         )
-        self.stdout = self._process.stdout
+        self.stdout: Any = self._process.stdout
+        stdin: Any = self._process.stdin
         try:
-            with self._process.stdin as stdin:
+            with stdin:
                 stdin.write(pickle.dumps(settings))
         except BrokenPipeError:
             pass  # it died at once; `exit_code` says so

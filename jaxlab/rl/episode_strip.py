@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,12 @@ def write_episode(folder: str | os.PathLike, frames: list[np.ndarray], total: fl
     for place, index in enumerate(chosen):
         strip.paste(images[index], (place * width, 0))
     ImageDraw.Draw(strip).text((4, 4), f"return {total:.1f}", fill=(213, 94, 0), font_size=20)
-    moving = {"save_all": True, "append_images": images[1:], "duration": _FRAME_MS, "loop": 0}
+    moving: dict[str, Any] = {
+        "save_all": True,
+        "append_images": images[1:],
+        "duration": _FRAME_MS,
+        "loop": 0,
+    }
     for name, image, settings in (
         ("episode.gif", images[0], moving),
         ("episode.png", strip, {}),

@@ -135,7 +135,7 @@ def train_host(
         first = jax.process_index() == 0
         metrics = folder / "metrics.jsonl" if folder is not None and first else None
         pictures = pictures or folder
-        if host.visualize and first:
+        if host.visualize and metrics is not None:
             picture = Path(pictures) / "episode.png"
             stack.enter_context(dashboard.serving(metrics, picture))
         log = ProgressLog(metrics, host.batch_size, *before, on_eval)

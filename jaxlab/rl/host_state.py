@@ -88,7 +88,7 @@ def save_state(workdir: Path, state: HostState) -> None:
     beside the checkpoint.
     """
     if jax.process_count() > 1:
-        own = {"env_steps": np.asarray(state.env_steps)} | (state.ring or {})
+        own: dict[str, Any] = {"env_steps": np.asarray(state.env_steps)} | (state.ring or {})
         content = io.BytesIO()
         np.savez(content, **own)
         write_bytes(_file_of_this_process(workdir), content.getvalue())
@@ -113,8 +113,10 @@ def restore_state(workdir: Path, fresh: HostState, spec: ReplaySpec | None) -> H
         with SharedReplay.create(spec) as template:
             fresh = fresh._replace(ring=template.state_dict())
     tree = load_checkpoint(folder, _as_tree(fresh))
-    counts = (int(tree[name]) for name in _COUNTS)
-    state = HostState(tree["learner"], *counts, tree["key"], jax.device_get(tree["ring"]))
+    counts = {name: int(tree[name]) for name in _COUNTS}
+    state = HostState(
+        learner=tree["learner"], key=tree["key"], ring=jax.device_get(tree["ring"]), **counts
+    )
     if several:
         with np.load(_file_of_this_process(workdir)) as file:
             own = dict(file)

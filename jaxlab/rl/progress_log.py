@@ -44,7 +44,7 @@ class ProgressLog:
         self.path, self._batch_size, self._on_eval = path, batch_size, on_eval
         self._start = time.monotonic()
         self._last = EvalPoint(0.0, env_steps, updates, float("nan"))
-        self._from, self._to = (0.0, env_steps, updates), None
+        self._from = self._to = 0.0, env_steps, updates
         self._compiled = False
 
     def seconds(self) -> float:
@@ -63,7 +63,8 @@ class ProgressLog:
     def throughput(self) -> Throughput:
         """Rates while samplers and learner were at work."""
         seconds, env_steps, updates = (b - a for a, b in zip(self._from, self._to, strict=True))
-        return throughput(env_steps, updates, self._batch_size, max(seconds, 1e-9))
+        steps = int(env_steps), int(updates)
+        return throughput(*steps, self._batch_size, max(seconds, 1e-9))
 
     def add(self, env_steps: int, updates: int, mean_return: float) -> EvalPoint:
         """Keeps an evaluation of the policy as it is now."""

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,7 @@ class RaySamplerPool:
         self._spec, self._seed, self._warmup_steps = spec, seed, warmup_steps
         self._settings = env_id, envs_per_sampler, max_sample_hz, import_module
         self._steps = min(math.ceil(_BLOCK / envs_per_sampler), spec.shard // envs_per_sampler)
-        self._replay = SharedReplay.attach(replay_handle)
+        self._replay: Any = SharedReplay.attach(replay_handle)
         self._board = WeightBoard.attach(board_handle)
         self._actor = self._ray.remote(num_cpus=1, runtime_env={"env_vars": _ONE_THREAD})(
             RemoteSampler

@@ -144,7 +144,7 @@ def sac_init(
     )
 
 
-def actor_apply(params: Params, obs: jax.Array, config: SACConfig) -> tuple[jax.Array, jax.Array]:
+def actor_apply(params: Params, obs: jax.Array, config: Any) -> tuple[jax.Array, jax.Array]:
     """Mean and clipped log standard deviation `[B, A]` before squashing."""
     mean, log_std = _actor(config).apply({"params": params}, obs)
     return mean, jnp.clip(log_std, config.log_std_min, config.log_std_max)

@@ -1,6 +1,7 @@
 """The samplers of a learner: started, watched, started again, and stopped."""
 
 import os
+from typing import Any
 
 from jaxlab.rl.child_process import ChildProcess
 from jaxlab.rl.sampler import SamplerSettings
@@ -50,7 +51,7 @@ class SamplerPool:
         self._wanted = n_samplers
         self._max_restarts = max_restarts
         self._replay = SharedReplay.attach(replay_handle)
-        self._stop = StopWords.create(self._slots)
+        self._stop: Any = StopWords.create(self._slots)
         self._template = SamplerSettings(
             replay_handle,
             board_handle,

@@ -8,7 +8,7 @@ middle leaves rows reserved, which stay invalid until its successor has written 
 """
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,9 +55,10 @@ class SharedReplay:
         header = spec.n_writers * CACHE_LINE
         words = np.frombuffer(segment.buf, np.int64, spec.n_writers * _WORDS)
         words = words.reshape(spec.n_writers, _WORDS)
-        self._reserved, self._committed = words[:, 0], words[:, 1]
+        self._reserved: Any = words[:, 0]
+        self._committed: Any = words[:, 1]
         rows = np.frombuffer(segment.buf, np.float32, spec.capacity * spec.width, offset=header)
-        self._rows = rows.reshape(spec.capacity, spec.width)
+        self._rows: Any = rows.reshape(spec.capacity, spec.width)
 
     @classmethod
     def create(cls, spec: ReplaySpec) -> "SharedReplay":

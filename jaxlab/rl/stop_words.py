@@ -4,7 +4,7 @@ Words, not an Event: a process that is killed while it waits for an Event can bl
 sets it for ever.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class StopHandle(NamedTuple):
     """What another process needs to attach; picklable."""
 
     name: str
-    count: int
+    size: int
 
 
 class StopWords:
@@ -23,7 +23,7 @@ class StopWords:
 
     def __init__(self, segment, count: int, created: bool):
         self._segment, self._created = segment, created
-        self._words = np.frombuffer(segment.buf, np.int64, count)
+        self._words: Any = np.frombuffer(segment.buf, np.int64, count)
 
     @classmethod
     def create(cls, count: int) -> "StopWords":
@@ -33,7 +33,7 @@ class StopWords:
     @classmethod
     def attach(cls, handle: StopHandle) -> "StopWords":
         """The flags behind a handle. Raises FileNotFoundError when they are gone."""
-        return cls(attach_segment(handle.name), handle.count, created=False)
+        return cls(attach_segment(handle.name), handle.size, created=False)
 
     @property
     def handle(self) -> StopHandle:

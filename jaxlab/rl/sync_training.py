@@ -72,7 +72,7 @@ def train_sync(
             log.add(state.env_steps, state.updates, mean_return(state, host))
         state = with_ring(state)
         keep(state)
-    return state, 0, reason
+    return state, 0, reason or "interrupted"
 
 
 def _run_segment(

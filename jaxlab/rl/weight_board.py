@@ -40,9 +40,10 @@ class WeightBoard:
         self._segment, self._leaves, self._created = segment, leaves, created
         lines = np.frombuffer(segment.buf, np.int64, (1 + _SLOTS) * _WORDS)
         lines = lines.reshape(1 + _SLOTS, _WORDS)
-        self._version, self._sequence = lines[0, :1], lines[1:, 0]
+        self._version: Any = lines[0, :1]
+        self._sequence: Any = lines[1:, 0]
         header, size = (1 + _SLOTS) * CACHE_LINE, _slot_size(leaves)
-        self._slots = [
+        self._slots: Any = [
             [self._view(leaf, header + slot * size) for leaf in leaves] for slot in range(_SLOTS)
         ]
 

@@ -1,6 +1,6 @@
 """Tuned settings by environment and algorithm, each with the return and time it reached."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.on_device import OnDeviceConfig
@@ -30,8 +30,8 @@ class Tuned(NamedTuple):
     seconds: float
 
 
-_FAST = dict.fromkeys(("actor_lr", "critic_lr", "alpha_lr"), 3e-3)
-_SMALL_HOST = {"capacity": 100_000, "eval_episodes": 32, "eval_every_s": 1.0}
+_FAST: dict[str, Any] = dict.fromkeys(("actor_lr", "critic_lr", "alpha_lr"), 3e-3)
+_SMALL_HOST: dict[str, Any] = {"capacity": 100_000, "eval_episodes": 32, "eval_every_s": 1.0}
 
 ZOO = {
     ("pendulum", "sac"): Tuned(

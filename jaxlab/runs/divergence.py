@@ -29,7 +29,7 @@ def check_finite(
     newest = None if checkpoints is None else latest_step(checkpoints)
     left = (
         "there is no earlier checkpoint"
-        if newest is None
+        if checkpoints is None or newest is None
         else f"the last good checkpoint is {os.path.join(checkpoints, str(newest))}"
     )
     raise FloatingPointError(f"{what} at step {step}; {left}. Try a smaller learning rate")

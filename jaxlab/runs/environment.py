@@ -29,7 +29,7 @@ def enable_compilation_cache() -> None:
 
     The environment variable `JAX_COMPILATION_CACHE_DIR` chooses another folder.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(root / "jaxlab" / "xla"))
         # Many small programs, each under jax's default of a second, add up to the start of a run.

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxlab.runs import atomic
 
@@ -18,8 +18,7 @@ class MetricsLog:
         self._path = Path(directory) / "metrics.jsonl"
         self._events = Path(directory) / "tensorboard"
         _drop_torn_line(self._path)
-        self._file = None
-        self._writer = None
+        self._open_files: tuple[TextIO, Any] | None = None
 
     def log(self, step: int, **scalars: Any) -> None:
         """Appends one line.
@@ -32,30 +31,31 @@ class MetricsLog:
           ValueError: a value that is not a scalar.
         """
         row = {"step": int(step)} | {name: _scalar(name, value) for name, value in scalars.items()}
-        if self._file is None:
-            self._open()
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        lines, events = self._open_files or self._open()
+        lines.write(json.dumps(row) + "\n")
+        lines.flush()
         for name in scalars:
-            self._writer.add_scalar(name, row[name], row["step"])
+            events.add_scalar(name, row[name], row["step"])
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[TextIO, Any]:
         # tensorboardX costs an import of protobuf: only a run that logs pays for it.
         from tensorboardX import SummaryWriter
 
-        self._file = open(self._path, "a", encoding="utf-8")
+        lines = open(self._path, "a", encoding="utf-8")
         # The file's name holds the second only: a quick restart would overwrite it.
         starts = len(list(self._events.glob("events.*")))
-        self._writer = SummaryWriter(
+        events = SummaryWriter(
             str(self._events), flush_secs=10, filename_suffix=f".{os.getpid()}.{starts}"
         )
+        self._open_files = lines, events
+        return self._open_files
 
     def close(self) -> None:
         """Flushes and closes the files; `log` opens them again."""
-        if self._file is not None:
-            self._file.close()
-            self._writer.close()
-            self._file = self._writer = None
+        if self._open_files is not None:
+            for file in self._open_files:
+                file.close()
+            self._open_files = None
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:

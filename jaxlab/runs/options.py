@@ -62,6 +62,7 @@ def _define_fields(instances: list[Any], flag_values: flags.FlagValues) -> None:
         values = [_show(getattr(instance, field.name)) for instance in instances]
         shown = values[0] if len(set(values)) == 1 else " / ".join(values)
         parser = _parser(field.name, annotations[field.name], field.metadata.get("choices"))
+        boolean: dict[str, Any] = {"boolean": True} if annotations[field.name] is bool else {}
         flags.DEFINE(
             parser,
             field.name,
@@ -69,13 +70,13 @@ def _define_fields(instances: list[Any], flag_values: flags.FlagValues) -> None:
             f"{field.metadata.get('help', '')} [{shown}]",
             flag_values=flag_values,
             serializer=_Serializer(),
-            **({"boolean": True} if annotations[field.name] is bool else {}),
+            **boolean,
         )
 
 
 def config_from_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS):
     """The config that the parsed flags describe: the preset, with what was given on top."""
-    return options_from_flags(presets[flag_values["preset"].value], flag_values)
+    return options_from_flags(presets[flag_values.preset], flag_values)
 
 
 def options_from_flags(defaults: Any, flag_values: flags.FlagValues = flags.FLAGS):
@@ -125,13 +126,11 @@ def _parser(name: str, annotation: Any, choices: tuple[str, ...] | None) -> flag
     if annotation is bool:
         return flags.BooleanParser()
     if typing.get_origin(annotation) is tuple:
-        item = typing.get_args(annotation)[0]
+        item, *others = typing.get_args(annotation)
+        length = None if others == [...] else 1 + len(others)
         convert, kind = _scalar(name, item, choices)
-        return _ValueParser(
-            lambda text: tuple(convert(part.strip()) for part in text.split(",") if part.strip()),
-            f"a comma-separated list, each {kind}",
-            optional,
-        )
+        form = "a comma-separated list" if length is None else f"{length} values between commas"
+        return _ValueParser(_list_of(convert, length), f"{form}, each {kind}", optional)
     convert, kind = _scalar(name, annotation, choices)
     return _ValueParser(convert, kind, optional)
 
@@ -143,6 +142,16 @@ def _scalar(name: str, annotation: Any, choices: tuple[str, ...] | None):
     if annotation not in kinds:
         raise TypeError(f"field {name}: {annotation} has no flag form")
     return kinds[annotation]
+
+
+def _list_of(convert: Callable[[str], Any], length: int | None) -> Callable[[str], tuple]:
+    def read(text: str) -> tuple:
+        values = tuple(convert(part.strip()) for part in text.split(",") if part.strip())
+        if length not in (None, len(values)):
+            raise ValueError(f"it has {len(values)}")
+        return values
+
+    return read
 
 
 def _integer(text: str) -> int:

@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in tree.items():
         if not isinstance(name, str) or _SEPARATOR in name:

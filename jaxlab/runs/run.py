@@ -67,7 +67,7 @@ class Run:
         self.config = config
         self.preset = preset
         self._writes = jax.process_index() == 0
-        self._metrics = self._lock = None
+        self._metrics: metrics.MetricsLog | None = None
         if self._writes:
             self._claim_workdir(overwrite)
 
@@ -132,6 +132,8 @@ class Run:
     def log(self, step: int, **scalars: Any) -> None:
         """Appends scalars at `step` to metrics.jsonl and to the TensorBoard events."""
         if self._writes:
+            if self._metrics is None:
+                raise ValueError(f"the run in {self.workdir} is closed: log before `close`")
             self._metrics.log(step, **scalars)
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from jaxlab.splat.rotations import normalize
 from jaxlab.splat.types import Camera
@@ -12,7 +13,7 @@ _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 
 def look_at(
-    eye: jax.Array, target: jax.Array = (0.0, 0.0, 0.0), up: jax.Array = (0.0, 0.0, 1.0)
+    eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = (0.0, 0.0, 1.0)
 ) -> jax.Array:
     """World-to-camera matrix `[4, 4]` of a camera at `eye` that looks at `target`.
 

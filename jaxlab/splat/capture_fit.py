@@ -124,13 +124,13 @@ def run(config: Config, run: Run) -> list[Claim]:
     tested = index % config.holdout == 0 if config.holdout else np.zeros(len(index), bool)
     if tested.all():
         raise ValueError(f"holdout {config.holdout} leaves no image of {len(index)} to fit")
-    kept = jax.tree.map(lambda x: x[~tested], (images, scene.cameras))
+    fitted, cameras = jax.tree.map(lambda x: x[~tested], (images, scene.cameras))
     settings = _fit_config(config, scene.extent)
     state = init_fit_state(
         *init_cloud(scene.points, scene.colors, settings.capacity, sh_degree=config.sh_degree)
     )
-    state, losses = _fit(config, run, *kept, state, settings)
-    result = finish_fit(state, losses, *kept, settings)
+    state, losses = _fit(config, run, fitted, cameras, state, settings)
+    result = finish_fit(state, losses, fitted, cameras, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     _WRITERS[out.suffix](out, result.cloud)
     (run.workdir / "artifacts").mkdir(exist_ok=True)
@@ -142,7 +142,7 @@ def run(config: Config, run: Run) -> list[Claim]:
         "views", figures.fit_against_capture(np.asarray(images[shown[:4], ..., :3]), seen[:4])
     )
     run.figure("losses", figures.fit_losses(result.losses))
-    return run.write_claims([_claim(config, result, quality, tested.any(), out)])
+    return run.write_claims([_claim(config, result, quality, bool(tested.any()), out)])
 
 
 def _claim(config: Config, result, quality: list[float], held_out: bool, out: Path) -> Claim:
@@ -196,7 +196,7 @@ def _fit_config(config: Config, extent: float) -> FitConfig:
     )
 
 
-def _render(cloud, cameras: Camera, number: int, shape, settings: FitConfig) -> np.ndarray:
+def _render(cloud, cameras: Camera, number, shape, settings: FitConfig) -> np.ndarray:
     height, width = shape[1:3]
     camera = jax.tree.map(lambda x: jnp.asarray(x[number]), cameras)
     return np.asarray(

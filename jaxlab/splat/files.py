@@ -104,7 +104,7 @@ def _prepare(
     return GaussianCloud(*(leaf[rows] for leaf in cloud))
 
 
-def _farthest(means: np.ndarray, num_points: int) -> np.ndarray:
+def _farthest(means: jax.Array | np.ndarray, num_points: int) -> np.ndarray:
     """Farthest points, padded to a power of two so that clouds of all sizes share few programs."""
     count = len(means)
     room = 1 << (count - 1).bit_length()

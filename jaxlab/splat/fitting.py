@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from jaxlab.splat.densification import densify_and_prune, reset_opacity
 from jaxlab.splat.fit_state import STRATEGIES, FitConfig, FitState, init_fit_state
@@ -39,10 +40,10 @@ class FitResult(NamedTuple):
 
 def fit(
     key: jax.Array,
-    images: np.ndarray,
+    images: ArrayLike,
     cameras: Camera,
-    points: np.ndarray,
-    colors: np.ndarray,
+    points: ArrayLike,
+    colors: ArrayLike,
     config: FitConfig,
 ) -> FitResult:
     """Fits Gaussians to posed images (host: it compiles once for equal shapes and config).
@@ -67,7 +68,7 @@ def fit(
     return finish_fit(state, losses, images, cameras, config)
 
 
-def check_views(images: np.ndarray, cameras: Camera) -> jax.Array:
+def check_views(images: ArrayLike, cameras: Camera) -> jax.Array:
     """The images as float32, once shapes agree."""
     images = jnp.asarray(images, jnp.float32)
     if images.ndim != 4 or images.shape[-1] != 4:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.splat.harmonics import rotate_sh
 from jaxlab.splat.rotations import quat_multiply, quat_to_rotmat, rotmat_to_quat
@@ -33,7 +34,7 @@ class CloudStats(NamedTuple):
     opacity: jax.Array
 
 
-def covariance(log_scales: jax.Array, quats: jax.Array) -> jax.Array:
+def covariance(log_scales: ArrayLike, quats: ArrayLike) -> jax.Array:
     """`Sigma = R diag(s^2) R^T` `[..., 3, 3]`, formed as a square so that it stays semi-definite.
 
     Args:
@@ -44,7 +45,7 @@ def covariance(log_scales: jax.Array, quats: jax.Array) -> jax.Array:
     return axes @ jnp.swapaxes(axes, -1, -2)
 
 
-def canonicalize_frames(log_scales: jax.Array, quats: jax.Array) -> tuple[jax.Array, jax.Array]:
+def canonicalize_frames(log_scales: ArrayLike, quats: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """One of the 48 equal (scale, quaternion) pairs of each Gaussian: scales descending, `w >= 0`.
 
     Unique up to the four half turns about the axes. The covariance is unchanged.
@@ -63,7 +64,7 @@ def canonicalize_frames(log_scales: jax.Array, quats: jax.Array) -> tuple[jax.Ar
     return jnp.take_along_axis(jnp.asarray(log_scales), order, -1), rotmat_to_quat(frame)
 
 
-def shape_statistics(log_scales: jax.Array) -> ShapeStats:
+def shape_statistics(log_scales: ArrayLike) -> ShapeStats:
     """Linearity, planarity and sphericity `[...]` of Gaussians with `log_scales` `[..., 3]`."""
     s3, s2, s1 = jnp.moveaxis(jnp.sort(jnp.asarray(log_scales), -1), -1, 0)
     second, third = jnp.exp(s2 - s1), jnp.exp(s3 - s1)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from jaxlab.splat.harmonics import C0, MAX_DEGREE
@@ -13,8 +14,8 @@ _MIN_SQUARE = 1e-7
 
 
 def init_cloud(
-    points: np.ndarray,
-    colors: np.ndarray,
+    points: ArrayLike,
+    colors: ArrayLike,
     capacity: int,
     *,
     sh_degree: int = 0,
@@ -71,7 +72,7 @@ def init_cloud(
     return cloud, jnp.arange(capacity) < count
 
 
-def compact(cloud: GaussianCloud, alive: np.ndarray) -> GaussianCloud:
+def compact(cloud: GaussianCloud, alive: ArrayLike) -> GaussianCloud:
     """The Gaussians that are alive, as NumPy arrays (host)."""
     alive = np.asarray(alive)
     return GaussianCloud(*(np.asarray(x)[alive] for x in cloud))

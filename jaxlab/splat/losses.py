@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 _C1, _C2 = 0.01**2, 0.03**2
 _MIN_MSE = 1e-12
 
 
-def ssim(a: jax.Array, b: jax.Array, *, window: int = 11, sigma: float = 1.5) -> jax.Array:
+def ssim(a: ArrayLike, b: ArrayLike, *, window: int = 11, sigma: float = 1.5) -> jax.Array:
     """Structural similarity, the mean over all pixels and channels.
 
     Args:
@@ -48,7 +49,7 @@ def _blur_matrix(size: int, window: int, sigma: float) -> np.ndarray:
     return np.where(inside, weights[np.clip(distance + reach, 0, window - 1)], 0)
 
 
-def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
+def psnr(a: ArrayLike, b: ArrayLike) -> jax.Array:
     """Peak signal-to-noise ratio in dB of images in 0..1, from the mean error over all of them."""
     a, b = _pair(a, b)
     return -10 * jnp.log10(jnp.maximum(jnp.mean((a - b) ** 2), _MIN_MSE))
@@ -68,7 +69,7 @@ def photometric_loss(pred: jax.Array, target: jax.Array, *, lambda_dssim: float 
     return (1 - lambda_dssim) * absolute + lambda_dssim * (1 - ssim(pred, target))
 
 
-def _pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _pair(a: ArrayLike, b: ArrayLike) -> tuple[jax.Array, jax.Array]:
     a, b = jnp.asarray(a), jnp.asarray(b)
     if a.shape != b.shape or a.ndim < 3:
         raise ValueError(

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 class ClsMetrics(NamedTuple):
@@ -22,7 +23,7 @@ class ClsMetrics(NamedTuple):
     mean_prob: jax.Array
 
 
-def classification_metrics(logits: jax.Array, labels: jax.Array, num_classes: int) -> ClsMetrics:
+def classification_metrics(logits: ArrayLike, labels: ArrayLike, num_classes: int) -> ClsMetrics:
     """Metrics of `logits` `[M, C]` against `labels` `[M]`.
 
     Raises:

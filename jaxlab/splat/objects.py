@@ -219,4 +219,5 @@ def sample_surface(key: jax.Array, obj: ObjectSpec, num_points: int) -> jax.Arra
         raise ValueError("the object has neither plates nor wires to sample")
     if len(candidates) == 1:
         return candidates[0]
-    return jnp.where((piece < num_plates)[:, None], *candidates)
+    on_plate, on_wire = candidates
+    return jnp.where((piece < num_plates)[:, None], on_plate, on_wire)

@@ -13,13 +13,13 @@ _MIN_OPACITY = 1e-6
 _SH_RANGE = 8.0
 
 
-def is_packed(tables: dict[str, np.ndarray | None]) -> bool:
+def is_packed(tables: dict[str, np.ndarray]) -> bool:
     """Whether the elements of a PLY file are those of the compressed layout."""
     vertex = tables["vertex"]
     return "chunk" in tables and set(_PACKED) <= set(vertex.dtype.names or ())
 
 
-def unpack(tables: dict[str, np.ndarray | None], path: str | os.PathLike) -> GaussianCloud:
+def unpack(tables: dict[str, np.ndarray], path: str | os.PathLike) -> GaussianCloud:
     """The cloud that the elements `chunk`, `vertex` and perhaps `sh` describe.
 
     Raises:

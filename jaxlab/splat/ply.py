@@ -31,7 +31,7 @@ class _Element(NamedTuple):
     """One `element` of a header: its rows and properties `(name, type, type of list counts)`."""
 
     name: str
-    count: int
+    rows: int
     properties: list[tuple[str, str, str | None]]
 
 
@@ -53,9 +53,12 @@ def read_ply(path: str | os.PathLike) -> GaussianCloud:
         order, elements = _read_header(file, path)
         tables = {}
         for element in elements:
-            tables[element.name] = _read_element(file, element, order, path)
+            table = _read_element(file, element, order, path)
+            if table is not None:
+                tables[element.name] = table
     if "vertex" not in tables:
-        raise ValueError(f"{path} has no element vertex, but {', '.join(tables) or 'none'}")
+        names = ", ".join(element.name for element in elements) or "none"
+        raise ValueError(f"{path} has no element vertex, but {names}")
     if packed_ply.is_packed(tables):
         return packed_ply.unpack(tables, path)
     return _cloud_of(tables["vertex"], path)
@@ -108,31 +111,31 @@ def _read_element(file, element: _Element, order: str, path: Path) -> np.ndarray
     dtype = np.dtype(
         [(name, _ORDERS[order] + _TYPES[kind]) for name, kind, _ in element.properties]
     )
-    expected = element.count * dtype.itemsize
+    expected = element.rows * dtype.itemsize
     found = file.read(expected)
     _check_length(path, element, expected, len(found), "bytes")
     return np.frombuffer(found, dtype)
 
 
 def _read_ascii(file, element: _Element, lists: list[str], path: Path) -> np.ndarray | None:
-    lines = [line for _, line in zip(range(element.count), file, strict=False)]
-    _check_length(path, element, element.count, len(lines), "lines")
+    lines = [line for _, line in zip(range(element.rows), file, strict=False)]
+    _check_length(path, element, element.rows, len(lines), "lines")
     if lists:
         return None
     dtype = np.dtype([(name, _TYPES[kind]) for name, kind, _ in element.properties])
     try:
         values = np.array(b" ".join(lines).split(), np.float64)
-        rows = values.reshape(element.count, len(dtype))
+        rows = values.reshape(element.rows, len(element.properties))
     except ValueError as error:
         raise ValueError(f"{path}: element {element.name} cannot be read: {error}") from None
-    table = np.empty(element.count, dtype)
+    table = np.empty(element.rows, dtype)
     for column, name in enumerate(dtype.names or ()):
         table[name] = rows[:, column]
     return table
 
 
 def _skip_lists(file, element: _Element, order: str, path: Path) -> None:
-    for row in range(element.count):
+    for row in range(element.rows):
         for _, kind, counts in element.properties:
             length = 1
             if counts:

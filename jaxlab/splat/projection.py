@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 _MIN_DET = 1e-10
 _MARGIN = 0.3  # of the half view, beyond which the Jacobian is frozen
@@ -28,10 +29,10 @@ class Projection(NamedTuple):
 
 
 def project_gaussians(
-    means: jax.Array,
-    covs: jax.Array,
-    viewmat: jax.Array,
-    K: jax.Array,
+    means: ArrayLike,
+    covs: ArrayLike,
+    viewmat: ArrayLike,
+    K: ArrayLike,
     width: int,
     height: int,
     *,

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab.splat.fit_state import FitConfig, FitState
 from jaxlab.splat.geometry import covariance
@@ -86,7 +87,7 @@ def share_opacity(opacity: jax.Array, copies: jax.Array) -> tuple[jax.Array, jax
 
 
 def jiggle_means(
-    key: jax.Array, state: FitState, learning_rate: jax.Array, config: FitConfig
+    key: jax.Array, state: FitState, learning_rate: ArrayLike, config: FitConfig
 ) -> FitState:
     """Noise in the shape of each Gaussian, on the means of those that are nearly invisible.
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 _TINY = 1e-24
 
@@ -11,7 +12,7 @@ def normalize(vectors: jax.Array) -> jax.Array:
     return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(vectors**2, -1, keepdims=True), _TINY))
 
 
-def quat_to_rotmat(quats: jax.Array) -> jax.Array:
+def quat_to_rotmat(quats: ArrayLike) -> jax.Array:
     """Rotation matrices `[..., 3, 3]` of quaternions `[..., 4]` of any norm.
 
     The columns are the images of the axes. A zero quaternion gives the identity.

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 
 class GaussianCloud(NamedTuple):
@@ -16,11 +17,11 @@ class GaussianCloud(NamedTuple):
       sh: `[..., N, K, 3]` spherical-harmonic coefficients of the colour, `K = (degree + 1)^2`.
     """
 
-    means: jax.Array
-    log_scales: jax.Array
-    quats: jax.Array
-    opacity_logits: jax.Array
-    sh: jax.Array
+    means: jax.Array | np.ndarray
+    log_scales: jax.Array | np.ndarray
+    quats: jax.Array | np.ndarray
+    opacity_logits: jax.Array | np.ndarray
+    sh: jax.Array | np.ndarray
 
 
 class Camera(NamedTuple):
@@ -32,8 +33,8 @@ class Camera(NamedTuple):
         `(j + 0.5, i + 0.5)`.
     """
 
-    viewmat: jax.Array
-    K: jax.Array
+    viewmat: jax.Array | np.ndarray
+    K: jax.Array | np.ndarray
 
 
 class CloudDataset(NamedTuple):
@@ -46,5 +47,5 @@ class CloudDataset(NamedTuple):
     """
 
     cloud: GaussianCloud
-    labels: jax.Array
+    labels: jax.Array | np.ndarray
     class_names: tuple[str, ...]

@@ -68,23 +68,25 @@ def encode_prompts(
     target = np.array(
         [_first_id(tokenizer, p.question, p.answer, x) for p, x in zip(prompts, ids, strict=True)]
     )
-    if isinstance(prompts[0], TokenPrompt):
-        given = np.array([prompt.target_id for prompt in prompts])
+    made = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+    read = [prompt for prompt in prompts if isinstance(prompt, TokenPrompt)]
+    if read:
+        given = np.array([prompt.target_id for prompt in read])
         if (given != target).mean() > 0.5:
             raise ValueError(
                 f"the prompt file's ids fit {(given == target).mean():.0%} of the answers: they "
                 "belong to another tokenizer; use the file made for this model"
             )
-        others = np.array([prompt.other_ids for prompt in prompts], np.int32)
+        others = np.array([prompt.other_ids for prompt in read], np.int32)
         return EncodedPrompts(tokens, mask, given, others.reshape(len(prompts), -1), None)
     others = np.array(
         [
             [_first_id(tokenizer, prompt.question, answer, x) for answer in prompt.other_answers]
-            for prompt, x in zip(prompts, ids, strict=True)
+            for prompt, x in zip(made, ids, strict=True)
         ],
         np.int32,
     )
-    roles = np.stack([_role_tokens(tokenizer, prompt, length) for prompt in prompts])
+    roles = np.stack([_role_tokens(tokenizer, prompt, length) for prompt in made])
     return EncodedPrompts(tokens, mask, target, others.reshape(len(prompts), -1), roles)
 
 

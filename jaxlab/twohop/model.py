@@ -108,7 +108,9 @@ def init_params(key: jax.Array, config: ModelConfig) -> Params:
 
     def layer(key: jax.Array) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 6))
-        weights = {name: _uniform(next(keys), dim, dim) for name in ("wq", "wk", "wv", "wo")}
+        weights: dict[str, Any] = {
+            name: _uniform(next(keys), dim, dim) for name in ("wq", "wk", "wv", "wo")
+        }
         if hidden:
             weights |= {"w1": _uniform(next(keys), dim, hidden)}
             weights |= {"w2": _uniform(next(keys), hidden, dim)}
@@ -290,7 +292,7 @@ def _rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
 
 
 def _patched(x: jax.Array, changes: Interventions, layer: int) -> jax.Array:
-    if changes.resid_mask is None:
+    if changes.resid_mask is None or changes.resid_value is None:
         return x
     return jnp.where(changes.resid_mask[layer][..., None], changes.resid_value[layer], x)
 

@@ -85,7 +85,8 @@ def role_attention(attn_weights: jax.Array, batch: TwoHopBatch) -> RoleAttention
     count = batch.positions.shape[1]
     all_chains = query[:, :, rows[:, None, None], batch.positions].sum(3).mean(2)
     others = (all_chains - mine) / (count - 1) if count > 1 else jnp.full_like(mine, jnp.nan)
-    return RoleAttention(parents, *jnp.moveaxis(mine, -1, 0), others[..., 1], others[..., 3])
+    src, brg1, brg2, end = jnp.moveaxis(mine, -1, 0)
+    return RoleAttention(parents, src, brg1, brg2, end, others[..., 1], others[..., 3])
 
 
 def attention_by_role(attn_weights: jax.Array, batch: TwoHopBatch) -> jax.Array:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 MAX_CHAINS = 5
 
@@ -231,7 +232,7 @@ def _token_prompt(where: str, entry: dict, n_chains: int) -> TokenPrompt:
 
 
 def score_next_token(
-    logits: jax.Array, target_ids: jax.Array, other_ids: jax.Array
+    logits: ArrayLike, target_ids: ArrayLike, other_ids: ArrayLike
 ) -> PromptScores:
     """Scores next-token logits, in float32 whatever dtype they come in.
 

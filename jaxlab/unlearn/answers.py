@@ -88,7 +88,7 @@ class Speaker(NamedTuple):
 
         The end-of-text is not part of them. Prompts are given as they are, in the model's form.
         """
-        padded = [*prompts, *prompts[-1:] * (-len(prompts) % min(batch_size, len(prompts)))]
+        padded = [*prompts, *[prompts[-1]] * (-len(prompts) % min(batch_size, len(prompts)))]
         tokens, mask = self.tokenizer.encode_batch(padded, add_special_tokens=False)
         ids = []
         for start in range(0, len(padded), min(batch_size, len(prompts))):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
 from jaxlab.unlearn.static_checks import require_choice
@@ -117,7 +118,7 @@ def stack_rows(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> LMBatch:
 
 
 def relearn_subset(
-    key: jax.Array, lengths: Sequence[int], *, fraction: float = 0.2, mode: str = "random"
+    key: jax.Array, lengths: ArrayLike, *, fraction: float = 0.2, mode: str = "random"
 ) -> np.ndarray:
     """Row numbers that a relearning attack trains on, ascending int64.
 

@@ -1,7 +1,7 @@
 """The claims of both papers on forgetting, measured: `run(config, run)`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from jaxlab.runs import Claim, Run, check_choices, option
@@ -315,7 +315,7 @@ def _check(config: Config) -> None:
 
 
 def _check_names(
-    field: str, given: tuple[str, ...], known: tuple[str, ...], needed: set[str] = frozenset()
+    field: str, given: tuple[str, ...], known: tuple[str, ...], needed: Set[str] = frozenset()
 ) -> None:
     if not given or set(given) - set(known) or needed - set(given):
         least = f", with {', '.join(sorted(needed))} among them" if needed else ""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 IGNORE_INDEX = -100
 
@@ -41,7 +42,7 @@ class SeqLogProbs(NamedTuple):
 
 
 def token_logprobs(
-    logits: jax.Array, labels: jax.Array, *, ignore_index: int = IGNORE_INDEX
+    logits: ArrayLike, labels: ArrayLike, *, ignore_index: int = IGNORE_INDEX
 ) -> TokenLogProbs:
     """log p(label t | tokens before t) for every scored token.
 
@@ -92,7 +93,7 @@ class ChunkedHead(NamedTuple):
     chunk_size: int | None = 256
     scored: int | None = None
 
-    def fitted(self, labels: jax.Array, order: jax.Array) -> "ChunkedHead":
+    def fitted(self, labels: ArrayLike, order: ArrayLike) -> "ChunkedHead":
         """The same for batches of the rows `order` `[S, B]` of labels `[N, T]`.
 
         Rounded up to eighths of a batch's positions, so that other orders and lengths find the
@@ -110,7 +111,7 @@ def chunked_token_logprobs(
     head: ChunkedHead,
     params: Any,
     hidden: jax.Array,
-    labels: jax.Array,
+    labels: ArrayLike,
     *,
     ignore_index: int = IGNORE_INDEX,
 ) -> TokenLogProbs:
@@ -162,13 +163,14 @@ def _flat_logprobs(
     head: ChunkedHead, weights: Any, hidden: jax.Array, labels: jax.Array, ignore_index: int
 ) -> jax.Array:
     """Log-probabilities `[n]` at positions with hidden states `[n, D]`."""
-    if head.chunk_size is None or head.chunk_size >= labels.size:
+    size = head.chunk_size
+    if size is None or size >= labels.size:
         return _score_chunk(head.logits, ignore_index, weights, hidden, labels)
 
     def chunks(flat: jax.Array, fill: int) -> jax.Array:
-        padding = ((0, -labels.size % head.chunk_size),) + ((0, 0),) * (flat.ndim - 1)
+        padding = ((0, -labels.size % size),) + ((0, 0),) * (flat.ndim - 1)
         flat = jnp.pad(flat, padding, constant_values=fill)
-        return flat.reshape(-1, head.chunk_size, *flat.shape[1:])
+        return flat.reshape(-1, size, *flat.shape[1:])
 
     # The weights are an argument, not closed over, so that nothing but the chunk is kept.
     score = jax.checkpoint(functools.partial(_score_chunk, head.logits, ignore_index))

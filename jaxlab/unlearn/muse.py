@@ -139,7 +139,7 @@ def _mean_f1(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     return 100 * float(np.mean([rouge_l(a, b, use_stemmer=False).fmeasure for a, b in pairs]))
 
 
-def _read_fields(path: Path, fields: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _read_fields(path: Path, fields: tuple[str, ...]) -> list[Any]:
     rows = _read_list(path)
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not all(isinstance(row.get(f), str) for f in fields):

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab import parallel
 from jaxlab.unlearn.log_probs import (
@@ -31,7 +33,7 @@ from jaxlab.unlearn.preference_losses import (
 from jaxlab.unlearn.token_losses import token_divergence, wga_terms
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch
 
-ApplyFn = Callable[[Any, jax.Array], jax.Array]
+ApplyFn = Callable[[Any, Any], jax.Array]
 Objective = Callable[[Any, Any, UnlearnBatch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
@@ -184,7 +186,7 @@ def data_parallel_loss(
 
 
 def output_logprobs(
-    head: ChunkedHead | None, params: Any, outputs: jax.Array, labels: jax.Array
+    head: ChunkedHead | None, params: Any, outputs: jax.Array, labels: ArrayLike
 ) -> TokenLogProbs:
     """Log-probabilities from what `apply_fn` returns: logits, or with a head, hidden states."""
     if head is None:
@@ -257,7 +259,7 @@ def _forward(apply_fn: ApplyFn, params: Any, parts: dict[str, LMBatch]) -> dict[
     return dict(zip(parts, jnp.split(logits, _boundaries(tokens)), strict=True))
 
 
-def _boundaries(tokens: Sequence[jax.Array]) -> list[int]:
+def _boundaries(tokens: Sequence[jax.Array | np.ndarray]) -> list[int]:
     ends, total = [], 0
     for rows in tokens[:-1]:
         total += rows.shape[0]

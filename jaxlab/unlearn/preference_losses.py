@@ -7,6 +7,7 @@ common shape. `pi` is the model, `ref` the frozen one that unlearning started fr
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.unlearn.static_checks import (
     require_not_negative,
@@ -37,7 +38,7 @@ def npo_loss(logp: jax.Array, ref_logp: jax.Array, *, beta: float) -> jax.Array:
     return _softplus(beta * _log_ratio(logp, ref_logp, beta)) * (2 / beta)
 
 
-def npo_weight(logp: jax.Array, ref_logp: jax.Array, *, beta: float) -> jax.Array:
+def npo_weight(logp: ArrayLike, ref_logp: ArrayLike, *, beta: float) -> jax.Array:
     """2 pi^beta / (pi^beta + ref^beta), in (0, 2): how much of gradient ascent NPO keeps.
 
     It is 1 where the model is the reference. Arguments and errors as in `npo_loss`.
@@ -66,7 +67,7 @@ def simnpo_loss(
 
 
 def simnpo_weight(
-    logp: jax.Array, length: jax.Array, *, beta: float, gamma: float = 0.0
+    logp: ArrayLike, length: ArrayLike, *, beta: float, gamma: float = 0.0
 ) -> jax.Array:
     """(2 / |y|) sigmoid((beta / |y|) log pi + gamma), below 2 / |y|; see `simnpo_loss`."""
     margin = _simnpo_margin(logp, length, beta, gamma)
@@ -130,20 +131,20 @@ def kto_loss(logp: jax.Array, ref_logp: jax.Array, z_ref: jax.Array, *, beta: fl
     return _softplus(beta * _log_ratio(logp, ref_logp, beta) - z_ref) * (2 / beta)
 
 
-def _log_ratio(logp: jax.Array, ref_logp: jax.Array, beta: float) -> jax.Array:
+def _log_ratio(logp: ArrayLike, ref_logp: ArrayLike, beta: float) -> jax.Array:
     require_positive("beta", beta)
     require_same_shape(logp=logp, ref_logp=ref_logp)
     return jnp.asarray(logp) - jnp.asarray(ref_logp)
 
 
-def _simnpo_margin(logp: jax.Array, length: jax.Array, beta: float, gamma: float) -> jax.Array:
+def _simnpo_margin(logp: ArrayLike, length: ArrayLike, beta: float, gamma: float) -> jax.Array:
     require_positive("beta", beta)
     require_not_negative("gamma", gamma)
     require_same_shape(logp=logp, length=length)
     return beta * (jnp.asarray(logp) / _at_least_one(length)) + gamma
 
 
-def _at_least_one(length: jax.Array) -> jax.Array:
+def _at_least_one(length: ArrayLike) -> jax.Array:
     return jnp.maximum(jnp.asarray(length), 1)
 
 

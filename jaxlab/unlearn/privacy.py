@@ -7,11 +7,12 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab.unlearn.static_checks import require_same_shape
 
 
-def min_k_score(token_logp: np.ndarray, mask: np.ndarray, *, k: float = 0.4) -> np.ndarray:
+def min_k_score(token_logp: ArrayLike, mask: ArrayLike, *, k: float = 0.4) -> np.ndarray:
     """Minus the mean of the lowest share `k` of token log-probabilities of each text, `[B]` nats.
 
     Args:

@@ -174,4 +174,4 @@ def _divergence(true: jax.Array, theta: jax.Array, features: jax.Array) -> jax.A
         * (log_prob(true, features, y) - log_prob(theta, features, y))
         for y in (zeros, ones)
     ]
-    return sum(terms).mean()
+    return sum(terms, zeros).mean()

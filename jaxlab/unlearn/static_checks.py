@@ -8,13 +8,13 @@ import numpy as np
 
 def require_positive(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is traced or a number > 0."""
-    if isinstance(value, numbers.Real) and not value > 0:
+    if isinstance(value, numbers.Real) and not float(value) > 0:
         raise ValueError(f"{name} must be > 0, got {value}")
 
 
 def require_not_negative(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is traced or a number >= 0."""
-    if isinstance(value, numbers.Real) and not value >= 0:
+    if isinstance(value, numbers.Real) and not float(value) >= 0:
         raise ValueError(f"{name} must be >= 0, got {value}")
 
 

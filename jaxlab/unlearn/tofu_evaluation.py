@@ -69,7 +69,8 @@ class Evaluation(NamedTuple):
             max_new_tokens=self.max_new_tokens,
         )
         rouge = [rouge_l(qa.answer, text).recall for qa, text in zip(questions, texts, strict=True)]
-        logs, place, asked = {}, 0, 0
+        logs: dict[str, Any] = {}
+        place, asked = 0, 0
         for name, rows in self.sets.items():
             columns = len(_columns(rows))
             losses = nll[place : place + columns * len(rows)].reshape(columns, len(rows))
@@ -100,8 +101,9 @@ class Evaluation(NamedTuple):
 def _columns(questions: Sequence[QA]) -> list[list[str]]:
     """Right answers, paraphrases where all have one, and each column of wrong answers."""
     columns = [[qa.answer for qa in questions]]
-    if all(qa.paraphrased_answer is not None for qa in questions):
-        columns.append([qa.paraphrased_answer for qa in questions])
+    paraphrases = [x for qa in questions if (x := qa.paraphrased_answer) is not None]
+    if len(paraphrases) == len(questions):
+        columns.append(paraphrases)
     return columns + [
         list(column) for column in zip(*(qa.perturbed_answer for qa in questions), strict=True)
     ]

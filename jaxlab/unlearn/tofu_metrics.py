@@ -202,14 +202,13 @@ def tofu_report(
             "rouge": float(rouge.mean()),
             "truth_ratio": truth_ratio_score(ratios[split], kind=kind),
         }
-    quality = ForgetQuality(None, None)
+    pvalue, statistic = None, None
     if retrained_logs is not None:
         _, para_loss, pert_loss, _ = _read_split(retrained_logs, "forget")
-        quality = forget_quality(ratios["forget"], truth_ratio(para_loss, pert_loss, mean=mean))
+        retrained = truth_ratio(para_loss, pert_loss, mean=mean)
+        pvalue, statistic = forget_quality(ratios["forget"], retrained)
     useful = [value for split in SPLITS if split != "forget" for value in metrics[split].values()]
-    return TofuReport(
-        metrics, model_utility(useful), ratios["forget"], quality.pvalue, quality.statistic
-    )
+    return TofuReport(metrics, model_utility(useful), ratios["forget"], pvalue, statistic)
 
 
 def _read_split(logs: Mapping[str, Mapping[str, Any]], split: str) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead, summed
 from jaxlab.unlearn.methods import UnlearnConfig
@@ -142,7 +143,7 @@ def unlearn(
     forget_key, retain_key = jax.random.split(key)
     order = epoch_order(forget_key, count, num_steps, batch_size)
     kept = None
-    if cfg.retain == "none":
+    if cfg.retain == "none" or retain is None:
         retain = None
     else:
         kept = jax.random.randint(
@@ -161,11 +162,12 @@ def unlearn(
         )
     if head is not None:
         drawn = [(forget, order), (retain, kept), (idk, order)]
-        fits = [head.fitted(rows.labels, index) for rows, index in drawn if rows is not None]
+        fits = [head.fitted(x.labels, i) for x, i in drawn if x is not None and i is not None]
         head = max(fits, key=lambda fit: fit.scored or 0)
+    ones: dict[str, Any] = dict.fromkeys(_NUMBERS, 1.0)
     return _unlearn(
         apply_fn,
-        dataclasses.replace(cfg, **dict.fromkeys(_NUMBERS, 1.0)),
+        dataclasses.replace(cfg, **ones),
         optimizer,
         {name: 1.0 * getattr(cfg, name) for name in _NUMBERS},
         params,
@@ -249,7 +251,7 @@ def _check_sizes(
         )
 
 
-def _on_device(rows: LMBatch | None) -> LMBatch | None:
+def _on_device(rows: LMBatch | None) -> Any:
     return None if rows is None else LMBatch(*map(jnp.asarray, rows))
 
 
@@ -264,7 +266,7 @@ def _reference_logprobs(
     count = batch.tokens.shape[0]
     padding = -count % batch_size
 
-    def batches(rows: jax.Array, fill: int) -> jax.Array:
+    def batches(rows: ArrayLike, fill: int) -> jax.Array:
         rows = jnp.pad(rows, ((0, padding), (0, 0)), constant_values=fill)
         return rows.reshape(-1, batch_size, rows.shape[1])
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 
 class LMBatch(NamedTuple):
@@ -13,8 +14,8 @@ class LMBatch(NamedTuple):
       labels: `[B, T]` int32, the token itself where it is scored and -100 elsewhere.
     """
 
-    tokens: jax.Array
-    labels: jax.Array
+    tokens: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
 
 
 class UnlearnBatch(NamedTuple):
@@ -30,8 +31,8 @@ class UnlearnBatch(NamedTuple):
     """
 
     forget: LMBatch
-    retain: LMBatch | None = None
-    idk: LMBatch | None = None
+    retain: LMBatch | Any = None
+    idk: LMBatch | Any = None
     ref_forget_logp: jax.Array | None = None
     ref_idk_logp: jax.Array | None = None
 

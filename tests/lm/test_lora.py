@@ -108,6 +108,17 @@ def test_peft_folder(variant, tmp_path):
         np.testing.assert_allclose(difference[layer], update, atol=1e-5)
 
 
+def test_half_an_adapter_is_named(tmp_path):
+    cfg = tiny.config()
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4}))
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    for half, missing in (("A", "B"), ("B", "A")):
+        tensors = {f"{module}.lora_{half}.weight": np.zeros((2, 48), np.float32)}
+        save_file(tensors, tmp_path / "adapter_model.safetensors")
+        with pytest.raises(KeyError, match=rf"no {module}\.lora_{missing}"):
+            lm.load_lora(tmp_path, cfg)
+
+
 def test_peft_folders_that_are_not_plain(tmp_path):
     cfg = tiny.config()
     with pytest.raises(FileNotFoundError, match="adapter_config"):

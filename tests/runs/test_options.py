@@ -16,6 +16,7 @@ class Config:
     limit: int | None = option(None, "at most so many rows")
     bias: bool = option(True, "append a constant feature")
     scale: float = option(0.5, "scale")
+    span: tuple[int, int] = option((20, 200), "least and most")
 
 
 PRESETS = {"smoke": Config(), "small": Config(steps=5000), "paper": Config(steps=5000, eta=(1e6,))}
@@ -48,6 +49,7 @@ def test_presets_are_the_start_and_flags_override():
         ("--limit=3", "limit", 3),
         ("--bias=false", "bias", False),
         ("--scale=2", "scale", 2.0),
+        ("--span=1,5", "span", (1, 5)),
         ("--experiment=bound", "experiment", "bound"),
     ],
 )
@@ -64,6 +66,7 @@ def test_values(argument, field, value):
         ("--eta=a", "comma-separated list, each a number"),
         ("--experiment=other", "one of all, bound"),
         ("--limit=x", "not an integer"),
+        ("--span=20", "'20' is not 2 values between commas, each an integer: it has 1"),
         ("--stepz=3", "stepz"),
     ],
 )

@@ -35,6 +35,13 @@ def test_the_same_settings_continue_and_others_are_refused(tmp_path):
         assert run.metrics() == []
 
 
+def test_a_closed_run_says_so(tmp_path):
+    run = Run(tmp_path)
+    run.close()
+    with pytest.raises(ValueError, match=r"is closed: log before `close`"):
+        run.log(1, loss=2.0)
+
+
 def test_another_version_does_not_hinder_going_on(tmp_path):
     Run(tmp_path, Config()).close()
     record = json.loads((tmp_path / "config.json").read_text())

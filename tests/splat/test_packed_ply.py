@@ -102,3 +102,12 @@ def test_refuses_missing_ranges_and_rows(tmp_path):
     (tmp_path / "b.ply").write_bytes(data)
     with pytest.raises(ValueError, match="300 vertices need 2 chunks, found 1"):
         splat.read_ply(tmp_path / "b.ply")
+
+
+def test_chunks_of_lists_are_no_chunks(tmp_path):
+    names = ("position", "rotation", "scale", "color")
+    header = ["ply", "format ascii 1.0", "element chunk 1", "property list uchar float min_x"]
+    header += ["element vertex 1", *(f"property uint packed_{n}" for n in names), "end_header"]
+    (tmp_path / "a.ply").write_text("\n".join([*header, "1 0.5", "0 0 0 0"]) + "\n")
+    with pytest.raises(ValueError, match="its vertices lack x, y, z"):
+        splat.read_ply(tmp_path / "a.ply")

@@ -1,5 +1,6 @@
 """`own`: your models and prompts. Speculative rejection beside Best-of-N, responses as JSONL."""
 
+import functools
 import json
 import sys
 import time
@@ -34,7 +35,7 @@ def measure(config, run: Run) -> list[Claim]:
         raise ValueError("the study own needs --lm_path and --prompts")
     contest = _Contest(config, run)
     results = [
-        run.once(f"own_{number}", lambda number=number: contest(number))
+        run.once(f"own_{number}", functools.partial(contest, number))
         for number in progress(range(len(contest.texts)), "prompts")
     ]
     lines = [

@@ -1,5 +1,6 @@
 """Speculative rejection and Best-of-n_init with common random numbers, prompt by prompt."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -71,7 +72,7 @@ def draw_pairs(config, run: Run) -> Pairs:
     model, watch = language_model(config, run), Stopwatch()
     places = [(i, j) for i in range(config.num_prompts) for j in range(config.num_keys)]
     results = {
-        (i, j): run.once(f"pair_{i}_{j}", lambda i=i, j=j: _run_pair(config, model, watch, i, j))
+        (i, j): run.once(f"pair_{i}_{j}", functools.partial(_run_pair, config, model, watch, i, j))
         for i, j in progress(places, "pairs of searches")
     }
     table = [[results[i, j] for j in range(config.num_keys)] for i in range(config.num_prompts)]
@@ -107,7 +108,7 @@ def _run_pair(config, model: Model, watch: Stopwatch, topic: int, number: int) -
         **times,
     }
     for alpha in config.alphas:
-        found, times = watch(f"{alpha}", lambda alpha=alpha: search(alpha))
+        found, times = watch(f"{alpha}", functools.partial(search, alpha))
         result[_name(alpha)] = _summarize(found) | times
     return result
 

@@ -1,5 +1,6 @@
 """C4-text: real text, a model trained on it, and rewards that read the text."""
 
+import functools
 import re
 from collections.abc import Callable
 from pydoc_data.topics import topics
@@ -52,7 +53,8 @@ def measure(config, run: Run) -> list[Claim]:
     }
     results = {
         name: run.once(
-            f"text_{name.split()[0]}", lambda r=reward: _compare(config, cfg, params, reader, r)
+            f"text_{name.split()[0]}",
+            functools.partial(_compare, config, cfg, params, reader, reward),
         )
         for name, reward in rewards.items()
     }
@@ -76,9 +78,10 @@ def measure(config, run: Run) -> list[Claim]:
 
 def _read(config) -> _Reader:
     documents = lm.read_documents(config.text) if config.text else list(topics.values())
-    if not all(isinstance(document, str) for document in documents):
+    texts = [document for document in documents if isinstance(document, str)]
+    if len(texts) < len(documents):
         raise ValueError(f"{config.text} holds conversations; give plain text")
-    lines = [line for text in documents for line in text.splitlines() if len(line.split()) > 4]
+    lines = [line for text in texts for line in text.splitlines() if len(line.split()) > 4]
     if len(lines) < 2:
         raise ValueError(f"{config.text} has {len(lines)} lines of five words; give more text")
     rng = np.random.default_rng((config.seed, 9))

@@ -47,7 +47,7 @@ def _cost_of_n(config, model) -> dict:
             max_new_tokens=config.short_tokens,
         )
 
-    runs = {n: [watch(f"{n}", lambda n=n: one(n)) for _ in range(_REPEATS)] for n in _SIZES}
+    runs = {n: [watch(f"{n}", functools.partial(one, n)) for _ in range(_REPEATS)] for n in _SIZES}
     return {
         "tokens": [runs[n][0][0].tokens_generated for n in _SIZES],
         "seconds": [np.median([times["seconds"] for _, times in runs[n]]) for n in _SIZES],

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxlab.bandits.arms import ArmStats
 from jaxlab.bandits.baselines import best_certified, lcb
@@ -58,7 +59,7 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    key: jax.Array, se2: jax.Array, config, num_samples: int | None = None
+    key: jax.Array, se2: ArrayLike, config, num_samples: int | None = None
 ) -> Calibration:
     """One calibration for every log with the profile `se2` `[K]` of noise and counts."""
     samples = num_samples or config.num_samples

@@ -1,5 +1,7 @@
 """C11: a real log of rare clicks, and why the plug-in deviation voids the certificate there."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxlab.bandits import figures
@@ -58,7 +60,7 @@ def measure(config, run: Run) -> list[Claim]:
 def _decide(config, log) -> dict:
     rate = log.rewards.mean()
     key = study_key(config, 14)
-    result = {
+    result: dict[str, Any] = {
         "count": np.bincount(log.actions, minlength=log.num_arms),
         "clicks": np.bincount(log.actions, log.rewards, log.num_arms),
         "proxy_sigma": bernoulli_sigma(rate),

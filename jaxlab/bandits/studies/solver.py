@@ -71,7 +71,8 @@ def _error(
     padding = 0, length - num_arms
     padded = np.pad(se2, padding, constant_values=np.inf)
     radii, got = jax.device_get(_improvements(np.pad(values, padding), padded))
-    want = np.array([bisect(*(x.astype(np.float64) for x in (values, se2)), e) for e in radii])
+    exact = values.astype(np.float64), se2.astype(np.float64)
+    want = np.array([bisect(*exact, radius) for radius in radii])
     return float(np.max(np.abs(got - want) / want))
 
 

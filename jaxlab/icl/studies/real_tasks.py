@@ -67,7 +67,8 @@ def _risks(config, tasks: RegressionTasks) -> dict:
     ltb = fit(params=init_ltb(init_key, dim), apply_fn=ltb_apply).params
     prompts = sample_task_prompts(
         test_key,
-        *(jnp.asarray(part, jnp.float32) for part in held_out),
+        jnp.asarray(held_out.X, jnp.float32),
+        jnp.asarray(held_out.y, jnp.float32),
         num_context=M,
         batch_size=_TEST_PROMPTS,
     )

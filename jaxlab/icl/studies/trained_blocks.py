@@ -1,6 +1,7 @@
 """IL2b, IL4 and IL4b: trained attention keeps its error, trained blocks become GD-beta."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,10 @@ from jaxlab.icl.studies.settings import main_prior, study_key
 from jaxlab.icl.training import fit_population, train
 from jaxlab.runs import Claim, Run, holds, spread
 
-_BLOCKS = {"lsa": (init_lsa, lsa_apply), "ltb": (init_ltb, ltb_apply)}
+_BLOCKS: dict[str, tuple[Callable, Callable]] = {
+    "lsa": (init_lsa, lsa_apply),
+    "ltb": (init_ltb, ltb_apply),
+}
 _KEPT = 500  # points of each training curve that the figure needs
 
 

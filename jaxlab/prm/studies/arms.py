@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ class Stage(NamedTuple):
     gold: dict
     base: dict
     params: dict
-    verifier: Verifier | None
+    verifier: Verifier | Any
     cgd: bool
 
 
@@ -192,7 +192,7 @@ def _first(marked: np.ndarray) -> np.ndarray:
     return np.where(marked.any(1), marked.argmax(1), marked.shape[1])
 
 
-def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
+def area_under_curve(scores: Any, labels: Any) -> float:
     """Chance that a right step scores above a wrong one; 1/2 for ties and with one class only."""
     positives = int(labels.sum())
     negatives = len(labels) - positives
@@ -345,7 +345,7 @@ def iterate(
 
 
 # Name of an arm: the stage that it starts from, and how it accepts.
-ARMS = {
+ARMS: dict[str, tuple[str, Callable]] = {
     "autoprm": ("cgd", by_subquestion),
     "orm": ("cgd", by_final_answer),
     "sft_continued": ("cgd", lambda config: nothing),

@@ -45,7 +45,7 @@ def measure_checkpoint(config: AutoPRMConfig, run: Run) -> dict[str, Any]:
     """
     train, test = _problems(config)
     loaded, base = _load(config)
-    found = {"curves": {}, "counts": {"train": len(train), "test": len(test)}}
+    found: dict[str, Any] = {"curves": {}, "counts": {"train": len(train), "test": len(test)}}
     rounds = functools.partial(_iterate, config, run, train=train, test=test)
     for cgd in (True, False):
         reader, suffix = loaded._replace(cgd=cgd), "" if cgd else "_no_cgd"
@@ -59,7 +59,7 @@ def measure_checkpoint(config: AutoPRMConfig, run: Run) -> dict[str, Any]:
             init_text_verifier(base, reader.cfg.d_model),
             functools.partial(_judge, config, reader, tuned, train),
         )
-        arms = {f"autoprm{suffix}": _by_subquestion}
+        arms: dict[str, Callable | None] = {f"autoprm{suffix}": _by_subquestion}
         if cgd:
             arms |= {"orm": _by_final_answer, "sft_continued": None}
             found["realised"] = run.once(
@@ -214,7 +214,7 @@ def _by_final_answer(config, key, reader, params, verifier, plans) -> list[lm.Do
     return texts.attempt_documents(reader, won)
 
 
-def _final_right(reader: Reader, plan: Decomposition, attempts, answer: str) -> bool:
+def _final_right(reader: Reader, plan: Decomposition, attempts, answer: Any) -> bool:
     whole = len(attempts) == len(plan.steps) and attempts[-1].accepted
     return whole and is_correct(texts.said(reader, attempts[-1]), answer)
 
@@ -224,11 +224,15 @@ def _iterate(
 ) -> dict[str, np.ndarray]:
     """Rounds of sampling, acceptance and training: `final` [1, rounds + 1]."""
     params, final = tuned, []
+
+    def measured(params) -> dict:
+        return {"final": _accuracy(config, reader, params, test)}
+
+    def trained(params, number: int):
+        return _round(config, run, name, reader, params, verifier, gold, accept, train, number)
+
     for number in range(config.rounds + 1):
-        kept = run.once(
-            f"{name}_round{number}",
-            lambda p=params: {"final": _accuracy(config, reader, p, test)},
-        )
+        kept = run.once(f"{name}_round{number}", functools.partial(measured, params))
         final.append(float(kept["final"]))
         run.log(number, **{f"{name}/final": final[-1]})
         if number == config.rounds:
@@ -237,9 +241,7 @@ def _iterate(
             run,
             f"{name}_{number}",
             tuned,
-            lambda p=params, n=number: _round(
-                config, run, name, reader, p, verifier, gold, accept, train, n
-            ),
+            functools.partial(trained, params, number),
         )
     return {"final": np.array([final])}
 

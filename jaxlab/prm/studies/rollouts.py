@@ -1,7 +1,7 @@
 """Sampling for many problems in equal chunks, and what the samples are turned into."""
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,8 @@ def sample(
 
 def chosen_answers(rollout: Rollout) -> np.ndarray:
     """[P, S] the numbers of the chosen sub-solutions."""
-    return np.take_along_axis(rollout.answer, rollout.index[..., None], -1)[..., 0]
+    answer, index = np.asarray(rollout.answer), np.asarray(rollout.index)
+    return np.take_along_axis(answer, index[..., None], -1)[..., 0]
 
 
 def right_steps(rollout: Rollout, plans: list[Plan]) -> np.ndarray:
@@ -125,7 +126,7 @@ def score(rollout: Rollout, plans: list[Plan]) -> Scores:
     return Scores(float(last_right(right, plans).mean()), float(right.sum() / total))
 
 
-def chosen_solutions(rollout: Rollout, problem: int, num_steps: int) -> list[list[int]]:
+def chosen_solutions(rollout: Rollout, problem, num_steps: SupportsIndex) -> list[list[int]]:
     """The ids of the first chosen sub-solutions of a problem, each up to its SEP."""
     solutions = []
     for t in range(num_steps):
@@ -188,7 +189,8 @@ def plan_after(plan: Plan, solutions: list[list[int]], *, cgd: bool) -> Plan:
     ids, done = list(plan.problem), len(solutions)
     for forced, solution in zip(compact.forced_tokens(plan, cgd), solutions, strict=False):
         ids += [*forced, *solution]
-    return Plan(ids, *(part[done:] for part in plan[1:]))
+    _, questions, solutions, answers, clauses = plan
+    return Plan(ids, questions[done:], solutions[done:], answers[done:], clauses[done:])
 
 
 def candidates_by_rollout(
@@ -209,7 +211,8 @@ def candidates_by_rollout(
     """
     documents, pending = [], []
     for p, plan in enumerate(plans):
-        chosen_ends = np.take_along_axis(drawn.complete[p], drawn.index[p][:, None], 1)[:, 0]
+        complete, index = np.asarray(drawn.complete[p]), np.asarray(drawn.index[p])
+        chosen_ends = np.take_along_axis(complete, index[:, None], 1)[:, 0]
         for t in range(len(plan.questions)):
             before = chosen_solutions(drawn, p, t)
             for j in np.flatnonzero(drawn.complete[p, t]):

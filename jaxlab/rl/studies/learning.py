@@ -1,5 +1,7 @@
 """C8 and C10: time, steps and updates to a solved Pendulum, by batch size."""
 
+import functools
+
 import numpy as np
 
 from jaxlab.rl import figures
@@ -20,7 +22,7 @@ def measure(config, run: Run) -> list[Claim]:
     solved = [
         run.once(
             f"solve_{seed}",
-            lambda seed=seed: solve(seed, algorithm, OnDeviceConfig(), _MAX_UPDATES),
+            functools.partial(solve, seed, algorithm, OnDeviceConfig(), _MAX_UPDATES),
         )
         for seed in progress(range(config.solve_seeds), "Pendulum")
     ]
@@ -61,7 +63,7 @@ def _large_batches(config, run: Run) -> Claim:
             int(
                 run.once(
                     f"batch_{size}_{seed}",
-                    lambda seed=seed, layout=layout: solve(seed, algorithm, layout, _MAX_UPDATES),
+                    functools.partial(solve, seed, algorithm, layout, _MAX_UPDATES),
                 )["updates"]
             )
             for seed in range(config.large_batch_seeds)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib
 import socket
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,7 @@ def measure(config, run: Run, options) -> list[Claim]:
 def _on_device(config, run: Run, options) -> tuple[str, str]:
     # "numpy:pendulum" names the same environment on the host.
     env = make_env(config.env_id.rpartition(":")[2])
-    algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
+    algorithm: Any = make_algorithm(config, env.obs_dim, env.act_dim)
     result = train_on_device(config, env, algorithm, run, options)
     _export(run, result.learner, algorithm)
     return (
@@ -70,7 +71,7 @@ def _on_host(config, run: Run, options) -> tuple[str, str]:
     if config.import_module:
         importlib.import_module(config.import_module)
     env = make_vec_env(config.env_id, 1)
-    algorithm = make_algorithm(config, env.obs_dim, env.act_dim)
+    algorithm: Any = make_algorithm(config, env.obs_dim, env.act_dim)
     env.close()
     host = HostConfig(
         env_id=config.env_id,
@@ -174,7 +175,7 @@ def _fit(config, run: Run, algorithm, host: HostConfig, retune: bool) -> HostCon
 
     if retune:
         (run.workdir / "results" / f"{name}.npz").unlink(missing_ok=True)
-    chosen = {name: int(value) for name, value in run.once(name, tune).items()}
+    chosen: dict[str, Any] = {name: int(value) for name, value in run.once(name, tune).items()}
     return dataclasses.replace(host, max_samplers=max(config.sampler_counts), **chosen)
 
 

@@ -79,7 +79,8 @@ def train_on_device(
             state, metrics = advance(state)
             metrics = {name: float(values[-1]) for name, values in metrics.items()}
             runs.check_finite(int(state.learner.step), metrics, folder)
-    return DeviceResult(state.learner, int(state.env_steps), updates, mean, log.seconds(), reason)
+    stopped = reason or "interrupted"
+    return DeviceResult(state.learner, int(state.env_steps), updates, mean, log.seconds(), stopped)
 
 
 @contextlib.contextmanager
@@ -98,7 +99,7 @@ def _page(config, run: runs.Run, options):
 def _prepare(config, algorithm, env):
     """A fresh state, what takes it `eval_every_iters` iterations further, rows of an update."""
     if isinstance(algorithm, PPOConfig):
-        layout = OnPolicyConfig(
+        layout: Any = OnPolicyConfig(
             n_envs=config.envs_per_sampler,
             n_steps=config.rollout_steps,
             n_epochs=config.epochs,

@@ -4,6 +4,7 @@ import math
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +34,7 @@ def measure(config, run: Run) -> list[Claim]:
 
 
 def _algorithm(obs_dim: int, act_dim: int, hidden=(64, 64)) -> SACConfig:
-    rates = dict.fromkeys(("actor_lr", "critic_lr", "alpha_lr"), 3e-3)
+    rates: dict[str, Any] = dict.fromkeys(("actor_lr", "critic_lr", "alpha_lr"), 3e-3)
     return SACConfig(obs_dim, act_dim, hidden, tau=0.01, **rates)
 
 

@@ -1,6 +1,7 @@
 """DeLA: decoupled local aggregation, spatial encoding once and cheap feature propagation often."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -105,7 +106,8 @@ class DeLA(nn.Module):
         """Scores `[B, num_classes]` of positions `[B, N, 3]` and features `[B, N, C]`."""
         counts = [min(count, positions.shape[1]) for count in self.points]
         positions, features = in_farthest_order(positions, features, counts[0])
-        x, near = None, None
+        x: Any = None
+        near: Any = None
         branches, branch = len(self.widths) * (1 + self.depth + self.depth // 2), 0
         for stage, (count, width) in enumerate(zip(counts, self.widths, strict=True)):
             if stage > 0:  # the coarser points gather over the finer neighbourhoods
@@ -124,7 +126,9 @@ class DeLA(nn.Module):
             )(group, train)
             x = encoded if x is None else x + encoded
             for index in range(-1, self.depth):
-                changes = [] if index < 0 else [Propagation(width, 0.0, self.axis_name)]
+                changes: list[nn.Module] = (
+                    [] if index < 0 else [Propagation(width, 0.0, self.axis_name)]
+                )
                 if index < 0 or index % 2:
                     changes.append(ChannelMLP(0.2 if index < 0 else 0.0, self.axis_name))
                 for change in changes:

@@ -1,5 +1,7 @@
 """S13: whether global features of one class lie together."""
 
+import functools
+
 import numpy as np
 
 from jaxlab.runs import Claim, Run, holds, spread
@@ -16,7 +18,7 @@ def measure(config, run: Run, table: Table) -> list[Claim]:
     scores = {
         features: run.once(
             f"separation_{model}_{features}",
-            lambda features=features: _scores(table.trials[model, features]),
+            functools.partial(_scores, table.trials[model, features]),
         )
         for features in _ENDS
     }

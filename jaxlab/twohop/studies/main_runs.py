@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxlab.runs import Run, check_finite, latest_step, restore_checkpoint, save_checkpoint
-from jaxlab.twohop.dissection import Dissection, dissect
+from jaxlab.twohop.dissection import dissect
 from jaxlab.twohop.model import ModelConfig, Params
 from jaxlab.twohop.seeds import seeds_progress_like, train_seeds
 from jaxlab.twohop.task import TaskConfig, sample_batch
@@ -144,7 +144,8 @@ def train_resumably(
 def _resume(config, run: Run, name: str, fit, like):
     folder = run.checkpoint_dir(name)
     done = latest_step(folder)
-    last = progress = restore_checkpoint(folder, like(done), step=done) if done else None
+    progress = restore_checkpoint(folder, like(done), step=done) if done else None
+    last: Any = progress
 
     def on_eval(progress) -> None:
         nonlocal last
@@ -167,7 +168,7 @@ def _resume(config, run: Run, name: str, fit, like):
     return result
 
 
-def dissected(config, run: Run, outcome: Outcome) -> dict[str, Dissection]:
+def dissected(config, run: Run, outcome: Outcome) -> dict[str, dict]:
     """The model on its plateau and at its end, taken apart on fresh problems, as nested dicts."""
 
     def compute():

@@ -19,11 +19,10 @@ def measure(config, run: Run) -> list[Claim]:
     result = run.once("divergence", lambda: _curves(config))
     run.figure("divergence", figures.divergence(result, BETAS))
     ascent = np.array([_linear_rates(curve) for curve in result["ga"]])
-    slopes, fits = np.moveaxis(
-        [[_log_rates(curve, beta) for curve in result["npo"][i]] for i, beta in enumerate(BETAS)],
-        -1,
-        0,
-    )
+    rates = [
+        [_log_rates(curve, beta) for curve in result["npo"][i]] for i, beta in enumerate(BETAS)
+    ]
+    slopes, fits = np.moveaxis(np.array(rates), -1, 0)
     gaps = result["ga"][:, -1] / result["npo"][:, :, -1]
     return [
         Claim(

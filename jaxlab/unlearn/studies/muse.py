@@ -49,7 +49,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     everything = joined(texts["forget"], texts["retain1"], asked["forget"], asked["retain"])
     kept = joined(texts["retain1"], asked["retain"])
 
-    def train(name: str, params: Any, rows: LMBatch, **settings: float) -> Any:
+    def train(name: str, params: Any, rows: LMBatch, **settings: Any) -> Any:
         key = study_key(config, f"MUSE: {name}")
         return finetuned(bench, params, rows, key, config.muse_epochs, **settings)
 
@@ -64,11 +64,12 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         examples=False,
     )
     found = run.once("muse_scores", lambda: {"original": score(known), "retrained": score(never)})
+
+    def unlearned(cfg) -> dict:
+        return score(_unlearned(bench, known, texts["forget"], kept, cfg))
+
     for name, cfg in progress(_METHODS.items(), "MUSE"):
-        found[name] = run.once(
-            f"muse_{name}",
-            lambda cfg=cfg: score(_unlearned(bench, known, texts["forget"], kept, cfg)),
-        )
+        found[name] = run.once(f"muse_{name}", functools.partial(unlearned, cfg))
 
     def subtracted() -> dict:
         tuned = train("task vector", known, texts["forget"], peak=5e-4)

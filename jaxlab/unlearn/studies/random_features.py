@@ -73,7 +73,7 @@ def _balance(config, paths: dict) -> Claim:
         }
         for where, found in paths.items()
     }
-    lowest = {where: min(found, key=found.get) for where, found in best.items()}
+    lowest = {where: min(found, key=found.__getitem__) for where, found in best.items()}
     lines = [
         f"{where.replace('_', ' = ')}: "
         + ", ".join(f"{name} {value:.3f}" for name, value in sorted(f.items(), key=lambda x: x[1]))
