@@ -10,7 +10,6 @@ peer is a plain loop in torch, with the same weights, texts and labels.
 
 import copy
 import functools
-import os
 import tempfile
 import time
 
@@ -49,8 +48,7 @@ SIZES = {
 
 def main() -> None:
     arguments = harness.parse_arguments(__doc__.splitlines()[0], threads=1)
-    # Before the first use of a device: XLA makes as many threads as it may use processors.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    harness.keep_to_processors(arguments.threads)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)

@@ -142,3 +142,11 @@ def parse_arguments(description: str, **extra: Any) -> argparse.Namespace:
     for name, default in extra.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     return parser.parse_args()
+
+
+def keep_to_processors(count: int) -> None:
+    """Runs this process on `count` processors; call it before a device is used.
+
+    XLA makes as many threads as it may use processors when it starts.
+    """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])

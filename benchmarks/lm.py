@@ -6,7 +6,6 @@ Times a training step, prefill, and greedy decoding at three batch sizes, and wr
 that need the peer: L1 and L3 (eight families against transformers), L7 and L8 (speed).
 """
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -64,8 +63,7 @@ FAMILIES = {
 
 def main():
     arguments = harness.parse_arguments(__doc__.splitlines()[0], threads=1)
-    # Before the first use of a device: XLA makes as many threads as it may use processors.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    harness.keep_to_processors(arguments.threads)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.disable_progress_bar()
     rows, equal = time_speed(arguments.rounds, f"{arguments.threads} thread(s) each")

@@ -7,7 +7,6 @@ both sides, the same gold reward. Both methods of the second comparison run in o
 key, compiled beforehand; Best-of-N's cache grows in steps as well.
 """
 
-import os
 import tempfile
 
 import harness
@@ -28,8 +27,7 @@ PEER = "transformers"
 
 def main():
     arguments = harness.parse_arguments(__doc__.splitlines()[0], threads=1, steps=100)
-    # Before the first use of a device: XLA makes as many threads as it may use processors.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    harness.keep_to_processors(arguments.threads)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.disable_progress_bar()
     cfg = align.document_model()

@@ -8,7 +8,6 @@ of C7 a row for each peer. `pip install stable-baselines3 torch` brings the firs
 """
 
 import importlib.util
-import os
 import time
 
 import harness
@@ -30,8 +29,7 @@ SIZES = SMALL, LARGE = (64, 64), (256, 256)
 
 def main():
     arguments = harness.parse_arguments(__doc__.splitlines()[0], seeds=3)
-    # Before the first use of a device: XLA makes as many threads as it may use processors.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    harness.keep_to_processors(1)
     import torch
 
     torch.set_num_threads(1)

@@ -6,7 +6,6 @@ The peer evaluates the reference model in every step, as the published code does
 in one row, and reads log-probabilities that were computed once in the others. Writes S4-speed.
 """
 
-import os
 import tempfile
 
 import harness
@@ -41,8 +40,7 @@ BETA, RATE, WEIGHT_DECAY = 0.1, 1e-5, 0.01
 
 def main() -> None:
     arguments = harness.parse_arguments(__doc__.splitlines()[0], threads=1)
-    # Before the first use of a device: XLA makes as many threads as it may use processors.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    harness.keep_to_processors(arguments.threads)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)

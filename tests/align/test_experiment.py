@@ -9,6 +9,7 @@ from jaxlab import lm
 from jaxlab.align import experiment
 from jaxlab.runs import Run, read_claims
 from tests.align.test_prompts import CHAT
+from tests.experiments import check_restart
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -48,14 +49,8 @@ def test_every_row_is_measured(finished):
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
-    workdir, claims = finished
-    kept = (workdir / "results" / "pair_0_0.npz").stat().st_mtime_ns
-    for name in ("perplexity", "sweep", "tuned_DPO", "judged_whole"):
-        (workdir / "results" / f"{name}.npz").unlink()
-    (workdir / "claims.json").unlink()
-    with Run(workdir, TINY) as run:
-        assert experiment.run(TINY, run) == claims
-    assert (workdir / "results" / "pair_0_0.npz").stat().st_mtime_ns == kept
+    removed = ["perplexity", "sweep", "tuned_DPO", "judged_whole"]
+    check_restart(experiment, TINY, *finished, removed=removed, kept="pair_0_0")
 
 
 def run_with(workdir, **changes):

@@ -6,6 +6,7 @@ import pytest
 
 from jaxlab.bandits import experiment
 from jaxlab.runs import Run, read_claims
+from tests.experiments import check_restart
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -53,14 +54,8 @@ def test_every_row_is_measured(finished):
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
-    workdir, claims = finished
-    kept = (workdir / "results" / "junk.npz").stat().st_mtime_ns
-    for name in ("need", "pendulum"):
-        (workdir / "results" / f"{name}.npz").unlink()
-    (workdir / "claims.json").unlink()
-    with Run(workdir, TINY) as run:
-        assert experiment.run(TINY, run) == claims
-    assert (workdir / "results" / "junk.npz").stat().st_mtime_ns == kept
+    removed = ["need", "pendulum"]
+    check_restart(experiment, TINY, *finished, removed=removed, kept="junk")
 
 
 def run_with(workdir, **changes):

@@ -4,6 +4,7 @@ import pytest
 
 from jaxlab.icl import experiment
 from jaxlab.runs import Run, read_claims
+from tests.experiments import check_restart
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -48,13 +49,8 @@ def test_every_row_is_measured(finished):
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
-    workdir, claims = finished
-    kept = (workdir / "results" / "gap.npz").stat().st_mtime_ns
-    (workdir / "results" / "flow.npz").unlink()
-    (workdir / "claims.json").unlink()
-    with Run(workdir, TINY) as run:
-        assert experiment.run(TINY, run) == claims
-    assert (workdir / "results" / "gap.npz").stat().st_mtime_ns == kept
+    removed = ["flow"]
+    check_restart(experiment, TINY, *finished, removed=removed, kept="gap")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from jaxlab import splat
 from jaxlab.runs import Run, read_claims
 from jaxlab.splat import capture_fit, experiment
+from tests.experiments import check_restart
 from tests.splat.scenes import DATA
 
 TINY = dataclasses.replace(
@@ -58,15 +59,8 @@ def test_every_row_is_measured(finished):
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
-    workdir, claims = finished
-    results = workdir / "results"
-    kept = (results / "fit_flat_0_24.npz").stat().st_mtime_ns
-    for name in ("analytic_pointnet_po_0", "fit_wire_1_24", "fitted_pointnet_p_0_1"):
-        (results / f"{name}.npz").unlink()
-    (workdir / "claims.json").unlink()
-    with Run(workdir, TINY) as run:
-        assert experiment.run(TINY, run) == claims
-    assert (results / "fit_flat_0_24.npz").stat().st_mtime_ns == kept
+    removed = ["analytic_pointnet_po_0", "fit_wire_1_24", "fitted_pointnet_p_0_1"]
+    check_restart(experiment, TINY, *finished, removed=removed, kept="fit_flat_0_24")
 
 
 def test_own_clouds_are_a_third_data_set(tmp_path):

@@ -205,9 +205,8 @@ def _additive(config) -> dict:
         computed = search.tokens_computed
     pool = np.array(pool)
     lost = pool.max(axis=1) - found
-    n = equivalent_n(
-        pool.reshape(1, -1), expected_max(pool.reshape(-1), config.additive_rows) - lost.mean()
-    )
+    reached = expected_max(pool.reshape(-1), config.additive_rows) - lost.mean()
+    n = equivalent_n(pool.reshape(1, -1), float(reached))
     return {"n": n, "ratio": n * length / computed, "regret": lost}
 
 
