@@ -70,9 +70,11 @@ class EvaluatorProcess:
         self._end(timeout=1.0)
         self._deaths += 1
         again = self._deaths <= _MAX_RESTARTS
-        what = "is started again" if again else "training goes on without evaluations"
-        said = f"the evaluator died with exit code {code} ({self._deaths} times); {what}"
-        self._reports.put({"said": f"{said}\n{error}".strip()})
+        what = "training goes on without evaluations"
+        if again:
+            what = f"it is started again ({self._deaths} of {_MAX_RESTARTS} times)"
+        said = f"the evaluator died with exit code {code}: {what}\n{error}"
+        self._reports.put({"said": said.strip()})
         if again:
             self._launch()
 
