@@ -5,10 +5,10 @@ import time
 DEADLINE_S = 240
 
 
-def wait_until(happened, seconds=DEADLINE_S, alive=lambda: None):
+def wait_until(happened, seconds=DEADLINE_S, alive=lambda: None, pause=0.02):
     """Returns once `happened()`; `alive()` is called meanwhile and may raise."""
     deadline = time.monotonic() + seconds
     while not happened():
         alive()
         assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(pause)
