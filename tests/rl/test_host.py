@@ -170,13 +170,16 @@ def test_a_signal_leaves_no_process_and_no_memory_behind(tmp_path, number):
         import jax
         import pytest
         from jaxlab import rl
+        from jaxlab.runs import enable_compilation_cache
         from tests.rl import recorded_segments
+        from tests.rl.test_host import CONFIG, SMALL
 
+        enable_compilation_cache()
         names = open("segments.txt", "a", buffering=1)
         patch = pytest.MonkeyPatch()
         recorded_segments.record(patch, lambda name: print(name, file=names))
-        host = rl.HostConfig(envs_per_sampler=4, batch_size=16, warmup_steps=40, eval_every_s=0.2)
-        rl.train_host(jax.random.key(0), rl.SACConfig(3, 1, (8,)), host, "out")
+        host = rl.HostConfig(**SMALL | {"eval_every_s": 0.2})
+        rl.train_host(jax.random.key(0), CONFIG, host, "out")
         """)
     )
     process = subprocess.Popen(
