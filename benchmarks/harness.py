@@ -5,6 +5,7 @@ holds where the machine's speed drifts. The first calls compile and are not coun
 """
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -63,16 +64,43 @@ def side_by_side(
       clock: `"wall"` compares elapsed seconds, `"cpu"` processor seconds (for peers that use
         another number of threads).
     """
+    return side_by_side_measured(
+        name,
+        functools.partial(measure, ours),
+        functools.partial(measure, peer),
+        peer_name,
+        rounds=rounds,
+        warmup=warmup,
+        clock=clock,
+        note=note,
+    )
+
+
+def side_by_side_measured(
+    name: str,
+    ours: Callable[[], tuple[float, float]],
+    peer: Callable[[], tuple[float, float]],
+    peer_name: str,
+    *,
+    rounds: int = 7,
+    warmup: int = 1,
+    clock: str = "wall",
+    note: str = "",
+) -> Row:
+    """`side_by_side` of calls that return their own (wall, processor) seconds.
+
+    For a peer in another process, whose processor seconds only it can tell.
+    """
     if clock not in ("wall", "cpu"):
         raise ValueError(f'clock must be "wall" or "cpu", got {clock!r}')
     for _ in range(warmup):
-        measure(ours)
-        measure(peer)
+        ours()
+        peer()
     times = {"ours": [], "peer": []}
     contest = {"ours": ours, "peer": peer}
     for turn in range(rounds):
         for who in ("ours", "peer") if turn % 2 == 0 else ("peer", "ours"):
-            times[who].append(measure(contest[who]))
+            times[who].append(contest[who]())
     wall_ours, cpu_ours = np.transpose(times["ours"])
     wall_peer, cpu_peer = np.transpose(times["peer"])
     ratios = wall_peer / wall_ours if clock == "wall" else cpu_peer / cpu_ours

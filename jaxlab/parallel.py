@@ -86,20 +86,11 @@ def make_train_step(
         return _checked(update, shards=1, grad_accum=grad_accum)
 
     devices = tuple(devices or jax.local_devices())
-    update = jax.pmap(
-        make_update(loss_fn, tx, grad_accum=grad_accum, axis=AXIS),
-        axis_name=AXIS,
-        in_axes=(None, 0, None),
-        out_axes=None,
-        donate_argnums=0,
-        devices=devices if jax.process_count() == 1 else None,
+    update = map_step(
+        make_update(loss_fn, tx, grad_accum=grad_accum, axis=AXIS), (0, None), devices=devices
     )
 
     def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        # A donated state that sits on one device of a process with several cannot be reused as
-        # the replicated output: the first call places it.
-        if not _is_on_mesh(state, devices):
-            state = place_on_mesh(state, devices)
         return update(state, shard_batch(batch, len(devices), devices=devices), key)
 
     return _checked(step, shards=len(devices), grad_accum=grad_accum)
@@ -273,6 +264,46 @@ def map_shards(
         devices=tuple(devices) if devices else None,
         donate_argnums=donate_argnums,
     )
+
+
+def map_step(
+    fn: Callable[..., tuple[Any, Any]],
+    in_axes: tuple[int | None, ...],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[..., tuple[Any, Any]]:
+    """Maps a step over devices, those of all processes: its state has no device axis.
+
+    Unlike `map_shards`, which takes the state's leading axis apart at every call, leaf by leaf,
+    where several processes train together.
+
+    Args:
+      fn: (state, ...) to (state, out), both the same on every device; `AXIS` is bound in it.
+      in_axes: of its further arguments: 0 for what `shard_batch` split, None for the same
+        everywhere.
+      devices: of this process; all local ones by default.
+
+    Returns:
+      The step. It donates the state.
+    """
+    devices = tuple(devices or jax.local_devices())
+    mapped = jax.pmap(
+        fn,
+        axis_name=AXIS,
+        in_axes=(None, *in_axes),
+        out_axes=None,
+        donate_argnums=0,
+        devices=devices if jax.process_count() == 1 else None,
+    )
+
+    def step(state: Any, *arguments: Any) -> tuple[Any, Any]:
+        # A donated state that sits on one device of a process with several cannot be reused as
+        # the replicated output: the first call places it.
+        if not _is_on_mesh(state, devices):
+            state = place_on_mesh(state, devices)
+        return mapped(state, *arguments)
+
+    return step
 
 
 def place_on_mesh(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:

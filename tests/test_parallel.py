@@ -1,8 +1,4 @@
 import os
-import socket
-import subprocess
-import sys
-import textwrap
 
 import chex
 import jax
@@ -13,6 +9,7 @@ import pytest
 
 from jaxlab import parallel
 from jaxlab.runs import restore_checkpoint, save_checkpoint
+from tests.two_processes import run_two
 
 ROWS, DIM = 16, 3
 
@@ -231,36 +228,7 @@ _TWO_PROCESSES = """
 
 
 def test_two_processes_of_two_devices_take_the_same_steps(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                textwrap.dedent(_TWO_PROCESSES),
-                tmp_path,
-                os.path.dirname(__file__),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ
-            | {
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(number),
-                "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
-        )
-        for number in range(2)
-    ]
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-3000:]
+    for output in run_two(_TWO_PROCESSES, tmp_path, os.path.dirname(__file__)):
         assert "same numbers" in output
 
 

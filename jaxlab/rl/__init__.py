@@ -72,6 +72,7 @@ _HOMES = {
         "sac_update_many",
     ),
     "sampler_pool": ("SamplerPool",),
+    "settings": ("NetworkConfig", "OffPolicyConfig"),
     "shared_replay": ("ReplayHandle", "ReplaySpec", "SharedReplay"),
     "squashed_gaussian": ("squash_sample", "squashed_log_prob"),
     "td3": (

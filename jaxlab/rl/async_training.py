@@ -3,10 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
-import os
-import queue
-import threading
 import time
 from collections.abc import Callable
 
@@ -14,9 +10,8 @@ import jax
 import numpy as np
 
 from jaxlab.rl.adaptation import SamplerTrials
-from jaxlab.rl.child_process import ChildProcess
 from jaxlab.rl.data_parallel import largest_over_processes
-from jaxlab.rl.evaluator import EvaluatorSettings
+from jaxlab.rl.evaluator_process import EvaluatorProcess
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
     DRAW,
@@ -30,14 +25,14 @@ from jaxlab.rl.host_state import (
 )
 from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import policy_of
-from jaxlab.rl.placement import make_placement
+from jaxlab.rl.placement import Placement, make_placement
+from jaxlab.rl.pool import Pool
 from jaxlab.rl.prefetch import Prefetcher
 from jaxlab.rl.progress_log import ProgressLog
 from jaxlab.rl.ray_samplers import RaySamplerPool
 from jaxlab.rl.recorder import RecordSettings
 from jaxlab.rl.sampler_pool import SamplerPool
 from jaxlab.rl.shared_replay import SharedReplay
-from jaxlab.rl.stop_words import StopWords
 from jaxlab.rl.stopping import (
     REASONS,
     check_losses,
@@ -98,20 +93,9 @@ def train_async(
             pool = stack.enter_context(
                 _start_samplers(ring, board, state, host, import_module, ray_address)
             )
-            reports = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
-            learner = _Loop(
-                state,
-                placement,
-                host,
-                log,
-                keep,
-                ring,
-                board,
-                pool,
-                reports,
-                observe,
-                interrupted,
-            )
+            evaluator = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
+            parts = _Parts(placement, ring, board, pool, evaluator, log, keep, observe, interrupted)
+            learner = _Loop(state, host, parts)
             stopped = learner.run()
             restarts = pool.poll()
             pool.stop()
@@ -122,28 +106,28 @@ def train_async(
     return final, restarts, stopped
 
 
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What the loop works with, open as long as it runs; see `train_async`."""
+
+    placement: Placement
+    ring: SharedReplay
+    board: WeightBoard
+    pool: Pool
+    evaluator: EvaluatorProcess | None
+    log: ProgressLog
+    keep: Callable[[HostState], None]
+    observe: Observer
+    interrupted: Callable[[], bool]
+
+
 class _Loop:
     """Draws, learns, publishes and watches, in the parent."""
 
-    def __init__(
-        self,
-        state,
-        placement,
-        host,
-        log,
-        keep,
-        ring,
-        board,
-        pool,
-        reports,
-        observe,
-        interrupted,
-    ):
-        self._start, self._placement, self._host, self._log = state, placement, host, log
-        self._keep, self._ring, self._board, self._pool = keep, ring, board, pool
-        self._reports, self._observe, self._interrupted = reports, observe, interrupted
-        self._learner, self._updates = placement.spread(state.learner), state.updates
-        self._known_rows = int(ring.written().sum())
+    def __init__(self, state: HostState, host: HostConfig, parts: _Parts):
+        self._start, self._host, self._parts = state, host, parts
+        self._learner, self._updates = parts.placement.spread(state.learner), state.updates
+        self._known_rows = int(parts.ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
@@ -168,78 +152,83 @@ class _Loop:
                     continue
                 if blocks is None:
                     blocks = stack.enter_context(
-                        Prefetcher(self._ring, rng, host.updates_per_call, self._share.batch_size)
+                        Prefetcher(
+                            self._parts.ring, rng, host.updates_per_call, self._share.batch_size
+                        )
                     )
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
                 start, previous, done = time.monotonic(), metrics, self._updates
-                self._learner, metrics = self._placement.learn(key, self._learner, rows)
+                self._learner, metrics = self._parts.placement.learn(key, self._learner, rows)
                 self._updates += len(rows)
                 self._calls += 1
                 if previous is not None:
                     check_losses(previous, done)
                 if self._calls % host.publish_every == 0:
-                    self._board.publish(self._placement.policy(self._learner))
-                self._observe("update", start, time.monotonic())
+                    self._parts.board.publish(self._parts.placement.policy(self._learner))
+                self._parts.observe("update", start, time.monotonic())
                 if self._calls == 1:  # which compiled
-                    self._log.measure_from(self._env_steps(), self._updates)
+                    self._parts.log.measure_from(self._env_steps(), self._updates)
         if metrics is not None:
             check_losses(metrics, self._updates)
-        self._log.measure_to(self._env_steps(), self._updates)
+        self._parts.log.measure_to(self._env_steps(), self._updates)
         return reason
 
     def _decide(self, reason: str | None) -> tuple[str | None, bool]:
         """Why to stop, and whether to learn now; saves where that is due. All processes agree."""
         host = self._host
-        ready = self._env_steps() >= host.warmup_steps and self._ring.size() > 0
+        ready = self._env_steps() >= host.warmup_steps and self._parts.ring.size() > 0
         ready = ready and not must_wait(self._share, self._env_steps(), self._updates)
         due = time.monotonic() - self._saved >= host.checkpoint_every_s
         number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
         if due:
             self._saved = time.monotonic()
-            self._keep(self.snapshot())
+            self._parts.keep(self.snapshot())
         return REASONS[number], not missing
 
     def snapshot(self) -> HostState:
         """The run as it is now."""
-        contents = self._ring.state_dict() if self._host.checkpoint_replay else None
+        contents = self._parts.ring.state_dict() if self._host.checkpoint_replay else None
         return HostState(
-            self._placement.gather(self._learner),
+            self._parts.placement.gather(self._learner),
             self._env_steps(),
             self._updates,
-            self._board.version(),
+            self._parts.board.version(),
             self._start.key,
             contents,
         )
 
     def _env_steps(self) -> int:
-        return self._start.env_steps + int(self._ring.written().sum()) - self._known_rows
+        return self._start.env_steps + int(self._parts.ring.written().sum()) - self._known_rows
 
     def _attend(self) -> str | None:
         """Takes evaluations in and watches the samplers; the reason to stop if there is one."""
-        while True:
-            try:
-                report = self._reports.get_nowait()
-            except queue.Empty:
-                break
-            if "said" in report:
-                print(report["said"], flush=True)
-                continue
-            self._log.add(self._env_steps(), self._updates, report["mean_return"])
-            self._observe("evaluate", report["start"], report["end"])
+        self._hear_evaluator()
         now = time.monotonic()
-        rows = int(self._ring.written().sum())
+        rows = int(self._parts.ring.written().sum())
         if rows > self._seen_rows:
-            self._observe("sample", self._looked, now)
+            self._parts.observe("sample", self._looked, now)
         self._looked, self._seen_rows = now, rows
         if now - self._watched >= _WATCH_S:
             self._watched = now
-            self._pool.poll()
+            self._parts.pool.poll()
+            if self._parts.evaluator is not None:
+                self._parts.evaluator.watch()
             self._fit_samplers(now)
-        if self._interrupted():
+        if self._parts.interrupted():
             return "interrupted"
-        return reason_to_stop(self._host, self._log, self._updates)
+        return reason_to_stop(self._host, self._parts.log, self._updates)
+
+    def _hear_evaluator(self) -> None:
+        if self._parts.evaluator is None:
+            return
+        for report in self._parts.evaluator.reports():
+            if "said" in report:
+                print(report["said"], flush=True)
+                continue
+            self._parts.log.add(self._env_steps(), self._updates, report["mean_return"])
+            self._parts.observe("evaluate", report["start"], report["end"])
 
     def _fit_samplers(self, now: float) -> None:
         """Once the learner is at work."""
@@ -247,7 +236,7 @@ class _Loop:
             return
         wanted = self._trials.look(now, self._env_steps(), self._updates)
         if wanted != self._samplers:
-            self._pool.resize(wanted)
+            self._parts.pool.resize(wanted)
             self._samplers = wanted
 
 
@@ -272,40 +261,16 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_add
     return pool
 
 
-@contextlib.contextmanager
 def _evaluator(board, state, host: HostConfig, import_module, pictures):
-    """A queue of the evaluator's reports, which runs meanwhile; of several processes the first's.
-
-    The policy is the same in all.
-    """
-    reports: queue.Queue = queue.Queue()
+    """The evaluator; of several processes the first has one, for the policy is the same in all."""
     if jax.process_index():
-        yield reports
-        return
-    stop = StopWords.create(1)
-    settings = EvaluatorSettings(
+        return contextlib.nullcontext()
+    return EvaluatorProcess(
         board.handle,
-        stop.handle,
         host.env_id,
         host.eval_episodes,
         seed_of(state, EVALUATE),
         host.eval_every_s,
         import_module,
         pictures,
-        os.getpid(),
     )
-    process = ChildProcess("jaxlab.rl.evaluator", settings)
-
-    def listen():
-        for line in process.stdout:
-            reports.put(json.loads(line))
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        yield reports
-    finally:
-        stop.raise_all()
-        process.end(timeout=5.0)
-        listener.join(timeout=5.0)
-        stop.close()

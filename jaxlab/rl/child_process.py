@@ -59,7 +59,12 @@ class ChildProcess:
         return self._errors.read().decode(errors="replace")[-2000:].strip()
 
     def end(self, timeout: float) -> None:
-        """Waits for it to end, then terminates, then kills it; lets go of its files."""
+        """`finish`, and `close`."""
+        self.finish(timeout)
+        self.close()
+
+    def finish(self, timeout: float) -> None:
+        """Waits for it to end, then terminates, then kills it."""
         for insist in (lambda: None, self._process.terminate, self._process.kill):
             insist()
             try:
@@ -67,6 +72,9 @@ class ChildProcess:
                 break
             except subprocess.TimeoutExpired:
                 continue
+
+    def close(self) -> None:
+        """Lets go of its files; nobody may read them at that time."""
         self.stdout.close()
         self._errors.close()
 

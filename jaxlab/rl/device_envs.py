@@ -40,6 +40,35 @@ class Pendulum:
         return state, pendulum.observe(jnp, theta, speed), reward, jnp.zeros((), bool), truncated
 
 
+class Beginning(NamedTuple):
+    """Where a run on the device starts: keys of what follows, and n environments that are reset.
+
+    Attributes:
+      learner_key, run_key: of the learner's parameters, and of everything drawn later.
+      env_steps: `()` int32, zero.
+      env_states: the environments' states, leading axis [n].
+      obs: `[n, O]`.
+    """
+
+    learner_key: jax.Array
+    run_key: jax.Array
+    env_steps: jax.Array
+    env_states: Any
+    obs: jax.Array
+
+
+def begin(key: jax.Array, env, config, n_envs: int) -> Beginning:
+    """Resets `n_envs` environments.
+
+    Raises:
+      ValueError: a config made for other sizes than the environment's.
+    """
+    _check_sizes(env, config)
+    learner_key, env_key, run_key = jax.random.split(key, 3)
+    env_states, obs = jax.vmap(env.reset)(jax.random.split(env_key, n_envs))
+    return Beginning(learner_key, run_key, jnp.zeros((), jnp.int32), env_states, obs)
+
+
 class DeviceStep(NamedTuple):
     """What a step of n environments gave: fields and shapes as `vec_env.StepOut`'s first four."""
 
@@ -69,7 +98,7 @@ def step_and_renew(
     return states, obs, out
 
 
-def check_sizes(env, config) -> None:
+def _check_sizes(env, config) -> None:
     """Raises ValueError where `config` was made for other sizes than the environment's."""
     for name in ("obs_dim", "act_dim"):
         if getattr(config, name) != getattr(env, name):

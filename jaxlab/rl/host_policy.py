@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+_HEADS = {"mean", "log_std"}
 _NOISE = 0.1  # standard deviation, of actions in [-1, 1]
 
 
@@ -37,10 +38,13 @@ def explore(params: dict[str, Any], obs: np.ndarray, rng: np.random.Generator) -
 
 
 def _trunk(params, x):
-    for i in range(sum(name.startswith("Dense_") for name in params)):
-        x = np.maximum(_dense(params[f"Dense_{i}"], x), 0)
+    for i in range(len(params) - len(_HEADS & params.keys())):
+        x = _dense(params[f"Dense_{i}"], x)
+        np.maximum(x, 0, out=x)
     return x
 
 
 def _dense(layer, x):
-    return x @ layer["kernel"] + layer["bias"]
+    out = x @ layer["kernel"]
+    out += layer["bias"]
+    return out

@@ -4,16 +4,20 @@ Their parameters are plain nested dicts, without flax's outer level; those of th
 leading axis [C] on every leaf.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxlab.rl.transition import Transition
 
 Params = dict[str, Any]
+
+_TRUNCATED_STD = 0.87962566103423978  # of a standard normal cut at -2 and 2
 
 
 class GaussianActor(nn.Module):
@@ -67,16 +71,36 @@ def trunk(x, hidden: Sequence[int]):
     return x
 
 
-def init_network(key: jax.Array, network: nn.Module, obs_dim: int) -> Params:
-    """Fresh parameters of a network of observations alone: an actor or a state's value."""
-    return network.init(key, jnp.zeros((1, obs_dim)))["params"]
+def init_network(key: jax.Array, network: nn.Module, *inputs: int) -> Params:
+    """Fresh parameters: LeCun's truncated normal kernels and biases of zero, as flax's own.
+
+    One draw makes all kernels: every draw of its own costs a fifth of a second to compile.
+
+    Args:
+      network: a module of `trunk` and dense heads.
+      *inputs: width of each of its inputs.
+    """
+    empty = [jax.ShapeDtypeStruct((1, width), jnp.float32) for width in inputs]
+    leaves, tree = jax.tree.flatten(jax.eval_shape(network.init, key, *empty)["params"])
+    kernels = [leaf for leaf in leaves if len(leaf.shape) == 2]
+    ends = np.cumsum([kernel.size for kernel in kernels])
+    normal = jax.random.truncated_normal(key, -2, 2, (int(ends[-1]),)) / _TRUNCATED_STD
+    drawn = iter(jnp.split(normal, ends[:-1]))
+
+    def fill(leaf):
+        if len(leaf.shape) < 2:
+            return jnp.zeros(leaf.shape)
+        return next(drawn).reshape(leaf.shape) / math.sqrt(leaf.shape[0])
+
+    return jax.tree.unflatten(tree, [fill(leaf) for leaf in leaves])
 
 
 def init_critics(key: jax.Array, config) -> Params:
     """Fresh parameters of `config.n_critics` critics, each with a key of its own."""
-    obs, action = jnp.zeros((1, config.obs_dim)), jnp.zeros((1, config.act_dim))
-    keys = jax.random.split(key, config.n_critics)
-    return jax.vmap(lambda key: Critic(config.hidden).init(key, obs, action)["params"])(keys)
+    network = Critic(config.hidden)
+    return jax.vmap(lambda key: init_network(key, network, config.obs_dim, config.act_dim))(
+        jax.random.split(key, config.n_critics)
+    )
 
 
 def critic_apply(params: Params, obs: jax.Array, action: jax.Array, config) -> jax.Array:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.rl.device_envs import check_sizes, step_and_renew
+from jaxlab.rl.device_envs import begin, step_and_renew
 from jaxlab.rl.device_replay import ReplayState, replay_add, replay_init, replay_sample
 from jaxlab.rl.sac import SACConfig, SACState, policy_act, sac_init, sac_update
 from jaxlab.rl.settings import require
@@ -62,18 +62,17 @@ class OnDeviceState(NamedTuple):
     key: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames=("env", "config", "run"))
 def ondevice_init(key: jax.Array, env, config: SACConfig, run: OnDeviceConfig) -> OnDeviceState:
     """A fresh learner, empty ring and reset environments.
 
     Raises:
       ValueError: a config made for other sizes than the environment's.
     """
-    check_sizes(env, config)
-    learner_key, env_key, run_key = jax.random.split(key, 3)
-    env_states, obs = jax.vmap(env.reset)(jax.random.split(env_key, run.n_envs))
+    learner_key, run_key, steps, env_states, obs = begin(key, env, config, run.n_envs)
     replay = replay_init(run.capacity, env.obs_dim, env.act_dim)
-    steps = jnp.zeros((), jnp.int32)
-    return OnDeviceState(sac_init(learner_key, config), steps, env_states, obs, replay, run_key)
+    learner = sac_init(learner_key, config)
+    return OnDeviceState(learner, steps, env_states, obs, replay, run_key)
 
 
 @functools.partial(jax.jit, static_argnames=("env", "config", "run", "n_iters"))

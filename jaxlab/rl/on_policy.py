@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.rl.device_envs import DeviceStep, check_sizes, step_and_renew
+from jaxlab.rl.device_envs import DeviceStep, begin, step_and_renew
 from jaxlab.rl.ppo import PPOBatch, PPOConfig, PPOState, gae, ppo_init, ppo_step, value_apply
 from jaxlab.rl.sac import actor_apply
 from jaxlab.rl.settings import require
@@ -73,16 +73,14 @@ class Rollout(NamedTuple):
     out: DeviceStep
 
 
+@functools.partial(jax.jit, static_argnames=("env", "config", "run"))
 def onpolicy_init(key: jax.Array, env, config: PPOConfig, run: OnPolicyConfig) -> OnPolicyState:
     """A fresh learner and reset environments.
 
     Raises:
       ValueError: a config made for other sizes than the environment's.
     """
-    check_sizes(env, config)
-    learner_key, env_key, run_key = jax.random.split(key, 3)
-    env_states, obs = jax.vmap(env.reset)(jax.random.split(env_key, run.n_envs))
-    steps = jnp.zeros((), jnp.int32)
+    learner_key, run_key, steps, env_states, obs = begin(key, env, config, run.n_envs)
     return OnPolicyState(ppo_init(learner_key, config), steps, env_states, obs, run_key)
 
 

@@ -1,5 +1,6 @@
 """Where the learner of an asynchronous run computes: one device, two, or all of them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab import parallel
-from jaxlab.rl.data_parallel import make_pmap_step, rows_of_this_process
+from jaxlab.rl.data_parallel import rows_of_this_process
 from jaxlab.rl.dual import dual_init, dual_merge, dual_step
 from jaxlab.rl.learner import learn_from_rows, policy_of
-from jaxlab.rl.sac import SACConfig, draw_noise
+from jaxlab.rl.sac import SACConfig, draw_noise, sac_step
 from jaxlab.rl.shared_replay import ReplaySpec, unpack
 
 
@@ -75,17 +76,19 @@ def _data_parallel(config: SACConfig, devices, batch_size: int) -> Placement:
         raise ValueError(
             f"batch_size must be a multiple of the {everywhere} devices, got {batch_size}"
         )
-    spread_step = make_pmap_step(config, count)
+    mapped = parallel.map_step(
+        functools.partial(sac_step, config=config, axis=parallel.AXIS), (0, 0)
+    )
 
-    def step(states, batch, noise):
-        states, metrics = spread_step(states, *parallel.shard_batch((batch, noise), count))
-        return states, parallel.unreplicate(metrics)
+    def step(state, batch, noise):
+        state, metrics = mapped(state, *parallel.shard_batch((batch, noise), count))
+        return state, parallel.to_local(metrics)
 
     return Placement(
-        lambda state: parallel.replicate(state, count),
+        parallel.place_on_mesh,
         _one_by_one(step, config, rows_of_this_process(batch_size)),
-        lambda states: policy_of(parallel.unreplicate(states)),
-        parallel.unreplicate,
+        lambda state: jax.device_get(parallel.to_local(state.actor)),
+        parallel.to_local,
     )
 
 

@@ -15,19 +15,22 @@ import optax
 
 from jaxlab.rl.networks import GaussianActor, Params, StateValue, init_network
 from jaxlab.rl.sac import actor_apply
-from jaxlab.rl.settings import check_log_std, check_sizes_and_rates, require
+from jaxlab.rl.settings import (
+    NetworkConfig,
+    check_discount_and_rates,
+    check_log_std,
+    require,
+)
 from jaxlab.rl.squashed_gaussian import squash_sample, squashed_log_prob
 
 Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
-    """Sizes and settings; hashable, a static argument.
+class PPOConfig(NetworkConfig):
+    """Sizes and settings; hashable, a static argument. The first ones are `NetworkConfig`'s.
 
     Attributes:
-      obs_dim, act_dim: O and A.
-      hidden: widths of both networks.
       gamma: discount.
       lam: decay of the advantage estimates.
       clip_eps: how far the ratio of policies may move from 1.
@@ -40,9 +43,6 @@ class PPOConfig:
       ValueError: a value out of range, by name.
     """
 
-    obs_dim: int
-    act_dim: int
-    hidden: tuple[int, ...] = (256, 256)
     gamma: float = 0.99
     lam: float = 0.95
     clip_eps: float = 0.2
@@ -54,8 +54,8 @@ class PPOConfig:
     log_std_max: float = 2.0
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        check_sizes_and_rates(self)
+        super().__post_init__()
+        check_discount_and_rates(self)
         require(self, "lam", 0 <= self.lam <= 1, "must lie in [0, 1]")
         require(self, "entropy_coef", self.entropy_coef >= 0, "must be >= 0")
         for name in ("clip_eps", "max_grad_norm"):
@@ -107,6 +107,7 @@ def ppo_optimizers(config: PPOConfig) -> PPOOptimizers:
     return PPOOptimizers(clipped(config.actor_lr), clipped(config.critic_lr))
 
 
+@functools.partial(jax.jit, static_argnames=("config", "optimizers"))
 def ppo_init(
     key: jax.Array, config: PPOConfig, optimizers: PPOOptimizers | None = None
 ) -> PPOState:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.rl.pool import Pool
 from jaxlab.rl.sampler import take_step
-from jaxlab.rl.sampler_pool import SEED_STRIDE
-from jaxlab.rl.shared_replay import ReplayHandle, SharedReplay, pack, unpack
+from jaxlab.rl.shared_replay import pack, unpack
 from jaxlab.rl.vec_env import make_vec_env
-from jaxlab.rl.weight_board import BoardHandle, WeightBoard
+from jaxlab.rl.weight_board import WeightBoard
 
 _BLOCK = 1000  # rows of an answer at least: a small one costs as much to send
 _ASKED = 2  # blocks that an actor owes at any time, so that it never waits
@@ -61,8 +61,8 @@ class RemoteSampler:
         return np.concatenate(rows)
 
 
-class RaySamplerPool:
-    """`SamplerPool` with samplers on the machines of a Ray cluster; arguments as there.
+class RaySamplerPool(Pool):
+    """`SamplerPool` with samplers on the machines of a Ray cluster; further arguments as there.
 
     Args:
       address: of the cluster, as `ray.init` takes it: "auto", "HOST:PORT", "ray://...", or "local"
@@ -74,47 +74,27 @@ class RaySamplerPool:
       ValueError: more samplers than the ring has writers or the cluster processors.
     """
 
-    def __init__(
-        self,
-        replay_handle: ReplayHandle,
-        board_handle: BoardHandle,
-        env_id: str,
-        *,
-        address: str,
-        n_samplers: int,
-        envs_per_sampler: int,
-        seed: int = 0,
-        warmup_steps: int = 0,
-        max_sample_hz: float | None = None,
-        max_restarts: int = 3,
-        import_module: str | None = None,
-    ):
-        spec = replay_handle.spec
-        if not 1 <= n_samplers <= spec.n_writers:
-            raise ValueError(
-                f"n_samplers must lie in 1..{spec.n_writers}, the ring's n_writers, "
-                f"got {n_samplers}"
-            )
+    def __init__(self, *where: Any, address: str, **settings: Any):
+        self._address = address
+        super().__init__(*where, **settings)
+
+    def _open(self) -> None:
         self._ray = _import_ray()
         self._joined = not self._ray.is_initialized()
         if self._joined:
-            join_cluster(address)
+            join_cluster(self._address)
         processors = int(self._ray.cluster_resources().get("CPU", 0))
-        if n_samplers > processors:
+        if self._wanted > processors:
             self._leave()
             raise ValueError(
-                f"n_samplers is {n_samplers}, and the Ray cluster has {processors} processors"
+                f"n_samplers is {self._wanted}, and the Ray cluster has {processors} processors"
             )
-        self._count, self._max_restarts = n_samplers, max_restarts
-        self._spec, self._seed, self._warmup_steps = spec, seed, warmup_steps
-        self._settings = env_id, envs_per_sampler, max_sample_hz, import_module
-        self._steps = min(math.ceil(_BLOCK / envs_per_sampler), spec.shard // envs_per_sampler)
-        self._replay: Any = SharedReplay.attach(replay_handle)
-        self._board = WeightBoard.attach(board_handle)
+        n_envs = self._envs_per_sampler
+        self._steps = min(math.ceil(_BLOCK / n_envs), self._spec.shard // n_envs)
+        self._board = WeightBoard.attach(self._board_handle)
         self._actor = self._ray.remote(num_cpus=1, runtime_env={"env_vars": _ONE_THREAD})(
             RemoteSampler
         )
-        self._restarts = [0] * n_samplers
         self._failure: Exception | None = None
         self._sent: tuple[int, object] = (0, None)  # version of the policy, and its reference
         self._stopped = threading.Event()
@@ -146,12 +126,6 @@ class RaySamplerPool:
         self._board.close()
         self._replay = None
 
-    def __enter__(self) -> "RaySamplerPool":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()
-
     def _leave(self) -> None:
         if self._joined:
             self._ray.shutdown()
@@ -178,7 +152,7 @@ class RaySamplerPool:
             for _ in range(_ASKED):
                 ask(slot)
 
-        for slot in range(self._count):
+        for slot in range(self._wanted):
             begin(slot)
         while not self._stopped.is_set():
             answered, _ = ray.wait(list(owed), timeout=_WAIT_S)
@@ -187,7 +161,7 @@ class RaySamplerPool:
                 try:
                     rows = ray.get(answer)
                 except ray.exceptions.RayError as error:
-                    self._count_death(slot, error)
+                    self._count_death(slot, f"{type(error).__name__}:\n{error}")
                     ray.kill(actors[slot])
                     owed = {other: owner for other, owner in owed.items() if owner != slot}
                     begin(slot)
@@ -195,18 +169,14 @@ class RaySamplerPool:
                 self._replay.write(slot, unpack(rows, self._spec))
                 ask(slot)
 
-    def _count_death(self, slot: int, error: Exception) -> None:
-        if self._restarts[slot] >= self._max_restarts:
-            raise RuntimeError(
-                f"sampler {slot} died {self._restarts[slot] + 1} times, at last with "
-                f"{type(error).__name__}:\n{error}"
-            ) from error
-        self._restarts[slot] += 1
-
     def _place(self, slot: int):
-        env_id, n_envs, max_sample_hz, import_module = self._settings
-        seed = self._seed + (slot + self._count * self._restarts[slot]) * SEED_STRIDE
-        return self._actor.remote(env_id, n_envs, seed, max_sample_hz, import_module)
+        return self._actor.remote(
+            self._env_id,
+            self._envs_per_sampler,
+            self._next_seed(slot),
+            self._max_sample_hz,
+            self._import_module,
+        )
 
     def _policy(self):
         """The newest policy in the object store, put there once a version; None in the warm-up."""

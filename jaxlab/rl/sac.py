@@ -18,7 +18,7 @@ from jaxlab.rl.networks import (
     init_network,
     polyak_update,
 )
-from jaxlab.rl.settings import check_log_std, check_networks, require
+from jaxlab.rl.settings import OffPolicyConfig, check_log_std, require
 from jaxlab.rl.squashed_gaussian import squash_sample
 from jaxlab.rl.transition import Transition, check_transition
 from jaxlab.rl.update_scan import scan_updates
@@ -28,16 +28,11 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class SACConfig:
-    """Sizes and settings; hashable, a static argument.
+class SACConfig(OffPolicyConfig):
+    """Sizes and settings; hashable, a static argument. The first ones are `OffPolicyConfig`'s.
 
     Attributes:
-      obs_dim, act_dim: O and A.
-      hidden: widths of every network.
-      n_critics: C; the smallest of their values counts.
-      gamma: discount.
-      tau: how far the target critics follow at each step.
-      actor_lr, critic_lr, alpha_lr: Adam's rates.
+      alpha_lr: Adam's rate for the temperature.
       init_alpha: temperature at the start.
       target_entropy: nats; None for -A.
       learn_alpha: False keeps the temperature.
@@ -49,14 +44,6 @@ class SACConfig:
       ValueError: a value out of range, by name.
     """
 
-    obs_dim: int
-    act_dim: int
-    hidden: tuple[int, ...] = (256, 256)
-    n_critics: int = 2
-    gamma: float = 0.99
-    tau: float = 0.005
-    actor_lr: float = 3e-4
-    critic_lr: float = 3e-4
     alpha_lr: float = 3e-4
     init_alpha: float = 1.0
     target_entropy: float | None = None
@@ -66,8 +53,7 @@ class SACConfig:
     log_std_max: float = 2.0
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        check_networks(self)
+        super().__post_init__()
         require(self, "alpha_lr", self.alpha_lr > 0, "must be positive")
         require(self, "init_alpha", self.init_alpha > 0, "must be positive")
         require(self, "order", self.order in ORDERS, f"must be one of {', '.join(ORDERS)}")
@@ -123,6 +109,7 @@ def sac_optimizers(config: SACConfig) -> SACOptimizers:
     )
 
 
+@functools.partial(jax.jit, static_argnames=("config", "optimizers"))
 def sac_init(
     key: jax.Array, config: SACConfig, optimizers: SACOptimizers | None = None
 ) -> SACState:

@@ -97,9 +97,8 @@ def take_step(
 
 def check_finite(obs: np.ndarray, reward: np.ndarray, step: int) -> None:
     """Raises FloatingPointError that names the environment and the step."""
-    good = np.isfinite(obs).all(axis=1) & np.isfinite(reward)
-    if not good.all():
-        bad = int(np.argmin(good))
+    if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
+        bad = int(np.argmin(np.isfinite(obs).all(axis=1) & np.isfinite(reward)))
         raise FloatingPointError(
             f"environment {bad} gave obs {obs[bad]} and reward {reward[bad]} at step {step}"
         )

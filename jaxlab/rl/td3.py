@@ -20,7 +20,7 @@ from jaxlab.rl.networks import (
     init_network,
     polyak_update,
 )
-from jaxlab.rl.settings import check_networks, require
+from jaxlab.rl.settings import OffPolicyConfig, require
 from jaxlab.rl.transition import Transition, check_transition
 from jaxlab.rl.update_scan import scan_updates
 
@@ -28,16 +28,10 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class TD3Config:
-    """Sizes and settings; hashable, a static argument.
+class TD3Config(OffPolicyConfig):
+    """Sizes and settings; hashable, a static argument. The first ones are `OffPolicyConfig`'s.
 
     Attributes:
-      obs_dim, act_dim: O and A.
-      hidden: widths of every network.
-      n_critics: C; the smallest of their target values counts.
-      gamma: discount.
-      tau: how far the targets follow at each of their updates.
-      actor_lr, critic_lr: Adam's rates.
       policy_noise: standard deviation of the noise on the target actor's action.
       noise_clip: its largest size.
       policy_delay: critic updates per update of actor and targets.
@@ -46,21 +40,12 @@ class TD3Config:
       ValueError: a value out of range, by name.
     """
 
-    obs_dim: int
-    act_dim: int
-    hidden: tuple[int, ...] = (256, 256)
-    n_critics: int = 2
-    gamma: float = 0.99
-    tau: float = 0.005
-    actor_lr: float = 3e-4
-    critic_lr: float = 3e-4
     policy_noise: float = 0.2
     noise_clip: float = 0.5
     policy_delay: int = 2
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        check_networks(self)
+        super().__post_init__()
         require(self, "policy_delay", self.policy_delay >= 1, "must be >= 1")
         for name in ("policy_noise", "noise_clip"):
             require(self, name, getattr(self, name) >= 0, "must be >= 0")
@@ -97,6 +82,7 @@ def td3_optimizers(config: TD3Config) -> TD3Optimizers:
     return TD3Optimizers(optax.adam(config.actor_lr), optax.adam(config.critic_lr))
 
 
+@functools.partial(jax.jit, static_argnames=("config", "optimizers"))
 def td3_init(
     key: jax.Array, config: TD3Config, optimizers: TD3Optimizers | None = None
 ) -> TD3State:

@@ -1,7 +1,9 @@
 """What goes wrong around a run ends in one line that says what to do."""
 
 import json
+import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from tests.drills.test_kill import TRAIN
 
 SHORT = [*TRAIN, "--steps=10"]
+# What a shell starts in the background, and so a test in it, ignores the signal.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 @pytest.fixture
@@ -71,9 +75,7 @@ def test_a_truncated_model_is_named(start, trained):
 
 def test_an_interrupt_leaves_a_readable_run_that_goes_on(start, tmp_path):
     workdir = tmp_path / "run"
-    # What a shell starts in the background, and so a test in it, ignores the signal.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    process = start("lm", *TRAIN, f"--workdir={workdir}", before=heed)
+    process = start("lm", *TRAIN, f"--workdir={workdir}", before=HEED)
     while not (workdir / "checkpoints" / "text" / "5").is_dir():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
@@ -86,6 +88,33 @@ def test_an_interrupt_leaves_a_readable_run_that_goes_on(start, tmp_path):
     process = start("lm", *TRAIN, f"--workdir={workdir}")
     out, _ = process.communicate()
     assert process.returncode == 0, out
+
+
+def test_a_killed_evaluator_is_replaced_while_training_goes_on(start, tmp_path):
+    workdir = tmp_path / "run"
+    # Each evaluator evaluates once, when it starts.
+    small = "--hidden=8,8 --batch_size=16 --warmup_steps=40 --capacity=2000 --eval_episodes=2"
+    flags = f"--experiment=train {small} --eval_every_s=1e6 --max_seconds=1e6 --record_every=0"
+    process = start("spreeze", *flags.split(), f"--workdir={workdir}", before=HEED)
+    log = workdir / "training" / "metrics.jsonl"
+
+    def wait_for_evaluations(count):
+        while not (log.exists() and len(log.read_text().splitlines()) >= count):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.1)
+
+    wait_for_evaluations(1)
+    listing = ["ps", "-o", "pid=,args=", "--ppid", str(process.pid)]
+    children = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
+    (evaluator,) = (line.split()[0] for line in children if line.endswith("jaxlab.rl.evaluator"))
+    os.kill(int(evaluator), signal.SIGKILL)
+    wait_for_evaluations(2)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert process.returncode == 130, out
+    assert "the evaluator died with exit code -9: it is started again (1 of 3 times)" in out
+    first, second = (json.loads(line)["updates"] for line in log.read_text().splitlines())
+    assert second > first
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(start, tmp_path):

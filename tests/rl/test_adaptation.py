@@ -1,5 +1,3 @@
-import time
-
 import jax
 import pytest
 
@@ -10,6 +8,7 @@ from jaxlab.rl.host_state import fresh_state, restore_state, ring_spec
 from jaxlab.rl.sampler_pool import SamplerPool
 from jaxlab.rl.shared_replay import SharedReplay
 from tests.rl.test_host import CONFIG, SMALL
+from tests.rl.waiting import wait_until
 
 
 def kept_after(minutes, start, most, sample_hz, update_hz):
@@ -74,9 +73,7 @@ def test_a_training_changes_its_samplers(monkeypatch, tmp_path):
     def until_all_write(pool, n):
         """A process takes longer to start than these few updates."""
         resize(pool, n)
-        given_up = time.monotonic() + 120
-        while not (rings[0].written()[:n] > 0).all() and time.monotonic() < given_up:
-            time.sleep(0.01)
+        wait_until(lambda: (rings[0].written()[:n] > 0).all())
 
     monkeypatch.setattr(SharedReplay, "create", staticmethod(recorded))
     monkeypatch.setattr(SamplerPool, "resize", until_all_write)

@@ -2,7 +2,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import time
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from jaxlab.rl.stop_words import StopWords
 from jaxlab.runs import Run
 from tests.rl.test_experiment import ON_DEVICE, TINY
 from tests.rl.test_host import CONFIG, SMALL
+from tests.rl.waiting import wait_until
 
 POLICY = policy_of(rl.sac_init(jax.random.key(0), rl.SACConfig(3, 1, (8,))))
 FRAMES = [np.full((30, 40, 3), 20 * i, np.uint8) for i in range(12)]
@@ -114,11 +114,7 @@ def evaluating(record):
 def test_the_evaluator_records_what_it_evaluates(drawing, tmp_path):
     with evaluating(RecordSettings("gym:Pendulum-v1", str(tmp_path), 1)) as evaluator:
         assert "mean_return" in json.loads(evaluator.stdout.readline())
-        deadline = time.monotonic() + 100
-        while not (tmp_path / "episode.png").exists():
-            assert evaluator.exit_code() is None, evaluator.last_error()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until((tmp_path / "episode.png").exists)
     assert pictures(tmp_path)[0] > 50
 
 

@@ -9,7 +9,7 @@ from jaxlab.rl.device_envs import PendulumState
 from jaxlab.rl.on_policy import collect, label
 
 ENV = rl.make_env("pendulum")
-CONFIG = rl.PPOConfig(3, 1, (64, 64), gamma=0.9, actor_lr=1e-3, critic_lr=1e-3)
+CONFIG = rl.PPOConfig(3, 1, (16, 16), gamma=0.9, actor_lr=1e-3, critic_lr=1e-3)
 RUN = rl.OnPolicyConfig(n_envs=4, n_steps=8, n_epochs=2, n_minibatches=4)
 
 
@@ -60,20 +60,6 @@ def test_what_is_collected_is_what_happened():
     np.testing.assert_array_equal(rows.advantage, advantage.reshape(-1))
     np.testing.assert_array_equal(rows.return_, return_.reshape(-1))
     np.testing.assert_array_equal(rows.obs, obs.reshape(-1, 3))
-
-
-def test_a_short_run_improves():
-    run = rl.OnPolicyConfig()
-    state = rl.onpolicy_init(jax.random.key(0), ENV, CONFIG, run)
-
-    def mean_return(state):
-        returns = rl.evaluate_policy(jax.random.key(9), ENV, state.learner.actor, CONFIG, 16)
-        return float(returns.mean())
-
-    before = mean_return(state)
-    state, _ = rl.onpolicy_run(state, ENV, CONFIG, run, 20)
-    assert before < -900
-    assert mean_return(state) > -500
 
 
 def test_refuses():

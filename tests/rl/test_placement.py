@@ -5,22 +5,30 @@ import pytest
 
 from jaxlab import rl
 from jaxlab.rl.learner import learn_from_rows
-from jaxlab.rl.shared_replay import pack
-from tests.rl.problem import ROWS, batch, config, state
+from jaxlab.rl.shared_replay import ReplaySpec
+from tests.rl.problem import config
 from tests.rl.test_host import SMALL
 
-PARALLEL = config(order="parallel")
+# Sizes of the training below, whose programs are the same.
+PARALLEL = rl.SACConfig(3, 1, (8, 8), order="parallel")
+ROWS = SMALL["batch_size"]
 
 
 @pytest.mark.parametrize("mode", ["dual", "pmap", "async"])
 def test_every_placement_learns_the_same(mode):
     if len(jax.devices()) < 2 or ROWS % len(jax.devices()):
         pytest.skip("needs several devices")
-    rows = jax.numpy.asarray(np.stack([pack(batch(i)) for i in range(3)]))
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4, ROWS, ReplaySpec(1, 3, 1).width)).astype(np.float32)
+    rows[..., -1] = rng.random((4, ROWS)) < 0.3
     key = jax.random.key(4)
-    want, metrics = learn_from_rows(key, state(PARALLEL), rows, PARALLEL)
+
+    def start():
+        return rl.sac_init(jax.random.key(1), PARALLEL)
+
+    want, metrics = learn_from_rows(key, start(), rows, PARALLEL)
     placement = rl.make_placement(PARALLEL, mode, ROWS)
-    spread, got_metrics = placement.learn(key, placement.spread(state(PARALLEL)), rows)
+    spread, got_metrics = placement.learn(key, placement.spread(start()), rows)
     got = jax.device_get(placement.gather(spread))
     chex.assert_trees_all_close(got, jax.device_get(want), atol=1e-5)
     chex.assert_trees_all_close(placement.policy(spread), jax.device_get(want.actor), atol=1e-5)
@@ -30,8 +38,7 @@ def test_every_placement_learns_the_same(mode):
 
 def test_asynchronous_training_on_two_devices():
     host = rl.HostConfig(mode="dual", max_updates=8, **SMALL)
-    algorithm = rl.SACConfig(3, 1, (8, 8), order="parallel")
-    result = rl.train_host(jax.random.key(0), algorithm, host)
+    result = rl.train_host(jax.random.key(0), PARALLEL, host)
     assert (result.updates, int(result.learner.step)) == (8, 8)
 
 

@@ -100,10 +100,13 @@ def test_a_step_follows_both_gradients(setting):
     after, metrics = jax.jit(rl.ppo_step, static_argnums=(3, 4))(
         start, batch, eps, CONFIG, optimizers
     )
-    slopes = (
-        jax.grad(lambda x: rl.ppo_actor_loss(x, batch, eps, CONFIG)[0])(state.actor),
-        jax.grad(lambda x: rl.ppo_critic_loss(x, batch, CONFIG))(state.critic),
-    )
+
+    def total(networks):
+        actor, critic = networks
+        policy, _ = rl.ppo_actor_loss(actor, batch, eps, CONFIG)
+        return policy + rl.ppo_critic_loss(critic, batch, CONFIG)
+
+    slopes = jax.jit(jax.grad(total))((state.actor, state.critic))
     want = jax.tree.map(lambda x, slope: x - 0.1 * slope, (state.actor, state.critic), slopes)
     chex.assert_trees_all_close((after.actor, after.critic), want, rtol=1e-4, atol=1e-6)
     assert int(after.step) == 1
@@ -119,10 +122,12 @@ def test_epochs_see_every_row_once_in_each(setting):
     fresh = rl.ppo_init(jax.random.key(1), config)
     start = fresh._replace(actor=state.actor, critic=state.critic)
     rows = jax.tree.map(jnp.asarray, batch)
-    got, metrics = rl.ppo_epochs(jax.random.key(0), start, rows, config, run)
-    want, eps = start, jnp.zeros((ROWS, ACT))
+    epochs = jax.jit(rl.ppo_epochs, static_argnums=(3, 4))
+    got, metrics = epochs(jax.random.key(0), start, rows, config, run)
+    step, eps = jax.jit(rl.ppo_step, static_argnums=3), jnp.zeros((ROWS, ACT))
+    want = start
     for _ in range(2):
-        want, _ = rl.ppo_step(want, rows, eps, config)
+        want, _ = step(want, rows, eps, config)
     chex.assert_trees_all_close(got, want, atol=2e-5)
     assert metrics["actor_loss"].shape == (2, 1)
 

@@ -10,6 +10,7 @@ from jaxlab import rl
 from jaxlab.rl.learner import policy_of
 from jaxlab.rl.ray_samplers import join_cluster
 from tests.rl.test_host import CONFIG, SMALL
+from tests.rl.waiting import wait_until
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install jaxlab[ray]")
 
@@ -34,14 +35,6 @@ def shared():
     ):
         board.publish(POLICY)
         yield ring, board
-
-
-def wait_until(holds, pool, seconds=100):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        pool.poll()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def make_pool(ring, board, **settings):
@@ -73,12 +66,12 @@ def test_actors_fill_every_shard_with_the_newest_policy(cluster, shared):
     ring, board = shared
     with make_pool(ring, board, warmup_steps=4000) as pool:
         pool.start()
-        wait_until(lambda: (ring.written() > 0).all(), pool)
+        wait_until(lambda: (ring.written() > 0).all(), alive=pool.poll)
         assert (ring.written() % 16 == 0).all()
         assert ring.written().max() >= 1000, "rows come in blocks"
         board.publish(pushing_right())
         seen = ring.written()
-        wait_until(lambda: (ring.written() > seen + 8000).all(), pool)
+        wait_until(lambda: (ring.written() > seen + 8000).all(), alive=pool.poll)
         rows = ring.sample(np.random.default_rng(0), 500)
         assert (rows.action == 1).all()
         np.testing.assert_allclose(np.hypot(rows.obs[:, 0], rows.obs[:, 1]), 1, rtol=1e-4)
@@ -93,7 +86,7 @@ def test_random_actions_until_the_warm_up_is_over(cluster, shared):
     board.publish(pushing_right())
     with make_pool(ring, board, warmup_steps=10**9, max_sample_hz=4000.0) as pool:
         pool.start()
-        wait_until(lambda: (ring.written() > 0).all(), pool)
+        wait_until(lambda: (ring.written() > 0).all(), alive=pool.poll)
     actions = ring.sample(np.random.default_rng(0), 500).action
     assert actions.std() == pytest.approx(3**-0.5, abs=0.05)
 
@@ -102,11 +95,11 @@ def test_an_actor_that_dies_is_replaced(cluster, shared):
     ring, board = shared
     with make_pool(ring, board) as pool:
         pool.start()
-        wait_until(lambda: (ring.written() > 0).all(), pool)
+        wait_until(lambda: (ring.written() > 0).all(), alive=pool.poll)
         os.kill(sampler_processes()[0], signal.SIGKILL)
-        wait_until(lambda: pool.poll() == 1, pool)
+        wait_until(lambda: pool.poll() == 1, alive=pool.poll)
         seen = ring.written()
-        wait_until(lambda: (ring.written() > seen + 2000).all(), pool)
+        wait_until(lambda: (ring.written() > seen + 2000).all(), alive=pool.poll)
 
 
 def test_one_that_keeps_dying_ends_it(cluster, shared):
@@ -114,7 +107,7 @@ def test_one_that_keeps_dying_ends_it(cluster, shared):
     with make_pool(ring, board, max_restarts=1, import_module="no_such_module") as pool:
         pool.start()
         with pytest.raises(RuntimeError, match=r"(?s)sampler \d died 2 times.*no_such_module"):
-            wait_until(lambda: False, pool)
+            wait_until(lambda: False, alive=pool.poll)
 
 
 def test_training_with_samplers_on_a_cluster(cluster, tmp_path):

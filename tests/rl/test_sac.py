@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 from jaxlab import rl
+from jaxlab.rl.networks import GaussianActor
 from tests.rl import reference
 from tests.rl.problem import ACT, OBS, ROWS, batch, config, state
 
@@ -30,6 +32,21 @@ def test_networks_have_the_layout_of_plain_dicts(setting):
     chex.assert_trees_all_equal(fresh.critic, fresh.target_critic)
     assert not np.allclose(*fresh.critic["Dense_0"]["kernel"])
     assert fresh.log_alpha == pytest.approx(np.log(0.3))
+
+
+def test_fresh_parameters_are_distributed_as_those_of_flax():
+    cfg = rl.SACConfig(30, 6, (200, 100))
+    seeds = jax.vmap(lambda key: rl.sac_init(key, cfg))(jax.random.split(jax.random.key(0)))
+    actor = jax.tree.map(lambda x: x[0], seeds.actor)
+    flax = jax.eval_shape(GaussianActor(6, (200, 100)).init, jax.random.key(0), np.zeros((1, 30)))
+    chex.assert_trees_all_equal_shapes_and_dtypes(actor, flax["params"])
+    cut = scipy.stats.truncnorm(-2, 2)
+    for name, fan_in in (("Dense_0", 30), ("Dense_1", 200), ("mean", 100)):
+        normal = np.ravel(actor[name]["kernel"]) * np.sqrt(fan_in) * cut.std()
+        assert scipy.stats.kstest(normal, cut.cdf).pvalue > 0.01
+        assert not actor[name]["bias"].any()
+    kernels = np.asarray(seeds.critic["Dense_0"]["kernel"]).reshape(4, -1)
+    assert (abs(np.corrcoef(kernels) - np.eye(4)) < 0.05).all(), "seeds and critics are independent"
 
 
 def test_losses_and_targets_against_numpy(setting):

@@ -1,11 +1,8 @@
 import ast
-import os
-import socket
-import subprocess
-import sys
-import textwrap
 
 import pytest
+
+from tests.two_processes import run_two
 
 pytestmark = pytest.mark.slow
 
@@ -74,35 +71,7 @@ SCRIPT = """
 def finished(tmp_path_factory):
     """The folder, and what each of two processes with two devices printed at the end."""
     folder = tmp_path_factory.mktemp("together")
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), folder],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ
-            | {
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(number),
-                "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
-        )
-        for number in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=900)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-3000:]
+    outputs = run_two(SCRIPT, folder)
     results = [output[output.index("RESULT") :].split("]") for output in outputs]
     pairs = [(ast.literal_eval(seeds.split(" ", 1)[1] + "]"), rest) for seeds, rest in results]
     return folder, pairs

@@ -2,7 +2,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from jaxlab import rl
 from jaxlab.rl.shared_replay import SharedReplay
 from tests.rl.ring_writer import row, write_for_ever
+from tests.rl.waiting import wait_until
 
 SPEC = rl.ReplaySpec(capacity=24, obs_dim=2, act_dim=1, n_writers=3)
 
@@ -119,8 +119,7 @@ def test_writers_at_full_speed_and_killed_tear_nothing():
     with SharedReplay.create(spec) as ring:
         writers = [start(0), start(1)]
         try:
-            while not ring.written().all():
-                time.sleep(0.01)
+            wait_until(lambda: ring.written().all())
             rng = np.random.default_rng(0)
             for turn in range(300):
                 rows = ring.sample_packed(rng, 1024)

@@ -41,12 +41,12 @@ def test_actor_and_targets_move_when_it_is_their_turn():
     second, metrics = step(first, batch(), EPS, config, optimizers)
     assert second.step == 2
     # The actor's gradient is taken at the new critics, through the first of them alone.
-    gradient = jax.grad(rl.td3_actor_loss)(s.actor, second.critic, batch(), config)
+    slope = jax.jit(jax.value_and_grad(rl.td3_actor_loss), static_argnums=3)
+    loss, gradient = slope(s.actor, second.critic, batch(), config)
     actor = jax.tree.map(lambda p, g: p - 0.01 * g, s.actor, gradient)
     chex.assert_trees_all_close(second.actor, actor, atol=1e-6)
     target = jax.tree.map(lambda old, new: (old + new) / 2, s.target_actor, actor)
     chex.assert_trees_all_close(second.target_actor, target, atol=1e-6)
-    loss = rl.td3_actor_loss(s.actor, second.critic, batch(), config)
     np.testing.assert_allclose(metrics["actor_loss"], loss, rtol=1e-5)
 
 
@@ -54,8 +54,9 @@ def test_ddpg_is_a_case_of_it():
     config = rl.ddpg_config(OBS, ACT, hidden=(8,), tau=0.1)
     assert (config.n_critics, config.policy_noise, config.policy_delay) == (1, 0.0, 1)
     s, optimizers = make(config)
-    one, _ = rl.td3_step(s, batch(), EPS, config, optimizers)
-    other, _ = rl.td3_step(s, batch(), -EPS, config, optimizers)
+    step = jax.jit(rl.td3_step, static_argnums=(3, 4))
+    one, _ = step(s, batch(), EPS, config, optimizers)
+    other, _ = step(s, batch(), -EPS, config, optimizers)
     chex.assert_trees_all_equal(one, other)
     assert not np.allclose(one.actor["mean"]["kernel"], s.actor["mean"]["kernel"])
 

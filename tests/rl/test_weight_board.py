@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlab.rl.weight_board import WeightBoard
+from tests.rl.waiting import DEADLINE_S, wait_until
 
 TEMPLATE = {
     "layer": {"kernel": np.zeros((3, 50), np.float32), "bias": np.zeros(7)},
@@ -63,13 +64,16 @@ def test_readers_never_see_half_a_version():
         publisher.start()
         try:
             seen = []
-            board.read(timeout=60)
-            for _ in range(2000):
-                version, params = board.read()
+            board.read(timeout=DEADLINE_S)
+
+            def read_again():
+                version, params = board.read(timeout=DEADLINE_S)
                 assert values_of(params) == {float(version)}
                 seen.append(version)
+                return len(seen) >= 1000 and seen[-1] > seen[0]
+
+            wait_until(read_again, pause=0)
             assert seen == sorted(seen)
-            assert seen[-1] > seen[0]
         finally:
             publisher.kill()
             publisher.join()

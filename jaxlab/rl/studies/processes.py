@@ -2,8 +2,6 @@
 
 import math
 import os
-import resource
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +11,7 @@ from jaxlab.rl import figures
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.sac import SACConfig
+from jaxlab.rl.studies.processor_meter import ProcessorMeter
 from jaxlab.rl.studies.solving import EPISODES, GOAL
 from jaxlab.rl.vec_env import make_vec_env
 from jaxlab.runs import Claim, Run, holds
@@ -123,59 +122,22 @@ def _full_speed(config) -> dict:
         eval_every_s=60.0,
         batch_size=1024,
     )
-    meter = _ProcessorMeter()
+    meter = ProcessorMeter()
     result = train_host(jax.random.key(config.seed), algorithm, host, observe=meter.look)
     return {
         "sample_hz": result.throughput.sample_hz,
         "update_hz": result.throughput.update_hz,
-        "use": meter.use(),
         "load": os.getloadavg()[0],
+        **meter.shares(),
     }
-
-
-class _ProcessorMeter:
-    """The share of the processors that this process and its children use while it learns.
-
-    It counts from the end of the learner's first call, which compiles.
-    """
-
-    def __init__(self):
-        self._looks: list[tuple[float, float]] = []
-
-    def look(self, kind: str, start: float, end: float) -> None:
-        """Observes a training."""
-        if kind != "update" or (len(self._looks) > 1 and end < self._looks[-1][0] + 0.5):
-            return
-        self._looks = [*self._looks[:1], (end, _processor_seconds())]
-
-    def use(self) -> float:
-        """In [0, 1]; not a number where the system does not say, or nothing was learned."""
-        if len(self._looks) < 2:
-            return float("nan")
-        (start, before), (end, after) = self._looks
-        return (after - before) / ((end - start) * len(os.sched_getaffinity(0)))
-
-
-def _processor_seconds() -> float:
-    """Of this process and of its children that run; not a number without /proc."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    total = used.ru_utime + used.ru_stime
-    if not Path("/proc/self/stat").exists():
-        return float("nan")
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name, which may hold anything, ends with the last bracket.
-            fields = file.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        if int(fields[1]) == os.getpid():
-            total += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-    return total
 
 
 def _sampling(config, full: dict) -> Claim:
     goal = 50_000 if config.speed_env.startswith("numpy:") else 8000
-    rate = float(full["sample_hz"])
+    rate, share = float(full["sample_hz"]), float(full["sampler_s"])
+    had = ""
+    if share > 0:
+        had = f"; it had {share:.0%} of a processor: {rate / share:,.0f} in a processor second"
     return Claim(
         "C5",
         "Up to 15,000 transitions sampled per second",
@@ -183,7 +145,7 @@ def _sampling(config, full: dict) -> Claim:
         f"{rate:,.0f} Hz",
         holds(rate >= goal),
         detail=f"{config.speed_env}, one sampler of {config.speed_envs} environments, while "
-        f"learning at {float(full['update_hz']):.0f} updates of 1,024 rows per second; load "
+        f"learning at {float(full['update_hz']):.1f} updates of 1,024 rows per second{had}; load "
         f"average {float(full['load']):.1f}. Criterion: >= {goal:,} Hz.",
     )
 
@@ -201,6 +163,8 @@ def _utilisation(config, full: dict) -> Claim:
         f"{use:.0%} of the processors' time",
         "reported" if config.speed_seconds < 20 else holds(use >= 0.9),
         detail=f"Over {config.speed_seconds:g} s of the run of C5, from the end of the learner's "
-        "first call, which compiles; other work on the machine takes its share (load average "
-        f"{float(full['load']):.1f}). Criterion in runs of 20 s and more: >= 90%.",
+        "first call, which compiles. Its threads ran or waited for a processor for "
+        f"{float(full['demand']):.0%} of the processors' time; other work on the machine takes its "
+        f"share (load average {float(full['load']):.1f}). Criterion in runs of 20 s and more: "
+        ">= 90%.",
     )
