@@ -19,10 +19,10 @@ reproduce: $(VENV)/.systems
 	$(BIN)/python scripts/reproduce.py --preset=$(PRESET) --workdir=$(WORKDIR) --jobs=$(JOBS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

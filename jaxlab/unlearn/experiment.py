@@ -86,11 +86,11 @@ class Config:
     gammas: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0), "margins tried")
     betas: tuple[float, ...] = option((0.1, 1.0, 2.5, 5.0), "temperatures of SimNPO tried")
     half_epochs: int = option(4, "epochs where half of the authors are forgotten")
-    half_settings: int = option(2, "settings of each method there, at most 2")
+    half_settings: int = option(3, "settings of each method there, at most 3")
     quarter_questions: int = option(200, "questions of the quarter that is forgotten, evaluated")
     quarter_epochs: int = option(6, "epochs there at the papers' temperatures")
     quarter_methods: tuple[str, ...] = option(
-        ("NPO+RT", "SimNPO+RT", "GA+RT", "IDK+RT"), "methods there at searched settings"
+        tuple(tofu_quarter.SEARCHED), "methods there at searched settings"
     )
     search_percents: tuple[float, ...] = option(
         (10.0, 25.0, 50.0), "percent of the rows forgotten in a search"
@@ -168,7 +168,6 @@ PRESETS = {
         tofu_general=117,
         tofu_snapshots=10,
         seeds=5,
-        quarter_methods=tuple(tofu_quarter.SEARCHED),
         max_len=500,
     ),
 }
@@ -279,8 +278,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"chain_sequences must be >= 50, got {config.chain_sequences}")
     if config.tofu_width % 8:
         raise ValueError(f"tofu_width must be a multiple of 8, got {config.tofu_width}")
-    if config.half_settings > 2:
-        raise ValueError(f"half_settings must be 1 or 2, got {config.half_settings}")
+    if config.half_settings > 3:
+        raise ValueError(f"half_settings must be at most 3, got {config.half_settings}")
     if config.search_cells > tofu_search.CELLS:
         raise ValueError(f"search_cells must be <= {tofu_search.CELLS}, got {config.search_cells}")
     if config.model_dir and config.experiment == "search":

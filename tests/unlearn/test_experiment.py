@@ -282,7 +282,7 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"fewer_percents": (5.0, 10.0)}, r"fewer_percents must lie in \(0, 10\)"),
         ({"seeds": 0}, "seeds must be >= 1, got 0"),
         ({"experiment": "search", "model_dir": "x"}, "leave model_dir out"),
-        ({"half_settings": 3}, "half_settings must be 1 or 2"),
+        ({"half_settings": 4}, "half_settings must be at most 3, got 4"),
         ({"tofu_methods": ("GA",)}, "tofu_methods must be of GA"),
         ({"tofu_methods": ("XY",)}, "tofu_methods must be of GA"),
         ({"quarter_methods": ("GA",)}, "quarter_methods must be of NPO"),

@@ -15,14 +15,15 @@ STATEMENTS = {
 }
 _PERCENT = 50
 _FORGOTTEN = 0.01
-# The same number of settings for each method: the paper's retain weight there, and a larger one.
+# The same number of settings for each method: the paper's retain weight there, and larger ones.
 _SETTINGS = {
     "NPO+RT": [
         method_config("npo+rt", retain_coeff=5.0),
         method_config("npo+rt", beta=0.02, retain_coeff=10.0),
+        method_config("npo+rt", beta=0.02, retain_coeff=30.0),
     ],
-    "GA+RT": [method_config("ga+rt", retain_coeff=c) for c in (5.0, 10.0)],
-    "GA+KL": [method_config("ga+kl", retain_coeff=c) for c in (5.0, 10.0)],
+    "GA+RT": [method_config("ga+rt", retain_coeff=c) for c in (5.0, 10.0, 30.0)],
+    "GA+KL": [method_config("ga+kl", retain_coeff=c) for c in (5.0, 10.0, 30.0)],
 }
 
 
