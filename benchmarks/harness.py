@@ -52,6 +52,7 @@ def side_by_side(
     warmup: int = 1,
     clock: str = "wall",
     note: str = "",
+    peer_measures: bool = False,
 ) -> Row:
     """Calls `ours` and `peer` in turn and compares them pair by pair.
 
@@ -63,41 +64,19 @@ def side_by_side(
       warmup: calls of each that are not counted.
       clock: `"wall"` compares elapsed seconds, `"cpu"` processor seconds (for peers that use
         another number of threads).
-    """
-    return side_by_side_measured(
-        name,
-        functools.partial(measure, ours),
-        functools.partial(measure, peer),
-        peer_name,
-        rounds=rounds,
-        warmup=warmup,
-        clock=clock,
-        note=note,
-    )
-
-
-def side_by_side_measured(
-    name: str,
-    ours: Callable[[], tuple[float, float]],
-    peer: Callable[[], tuple[float, float]],
-    peer_name: str,
-    *,
-    rounds: int = 7,
-    warmup: int = 1,
-    clock: str = "wall",
-    note: str = "",
-) -> Row:
-    """`side_by_side` of calls that return their own (wall, processor) seconds.
-
-    For a peer in another process, whose processor seconds only it can tell.
+      peer_measures: whether `peer` returns its own (wall, processor) seconds instead, as one in
+        another process must.
     """
     if clock not in ("wall", "cpu"):
         raise ValueError(f'clock must be "wall" or "cpu", got {clock!r}')
+    contest = {
+        "ours": functools.partial(measure, ours),
+        "peer": peer if peer_measures else functools.partial(measure, peer),
+    }
     for _ in range(warmup):
-        ours()
-        peer()
+        for timed in contest.values():
+            timed()
     times = {"ours": [], "peer": []}
-    contest = {"ours": ours, "peer": peer}
     for turn in range(rounds):
         for who in ("ours", "peer") if turn % 2 == 0 else ("peer", "ours"):
             times[who].append(contest[who]())

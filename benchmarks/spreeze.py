@@ -113,13 +113,14 @@ def rows_beside(peer: PeerProcess, name: str, hidden, rounds: int) -> dict[str, 
         }
         return {
             what: row_of(
-                harness.side_by_side_measured(
+                harness.side_by_side(
                     f"{what}, {hidden[0]} x {hidden[1]}, B {BATCH}",
-                    functools.partial(harness.measure, ours),
+                    ours,
                     functools.partial(peer.measure, CALLS[what], count=count, **settings),
                     f"{name} {peer.version}",
                     rounds=rounds,
                     clock="cpu",
+                    peer_measures=True,
                 ),
                 count,
             )

@@ -43,12 +43,13 @@ ZOO = {
         seconds=10.0,
     ),
     ("pendulum", "ppo"): Tuned(
-        PPOConfig(3, 1, (64, 64), gamma=0.9, actor_lr=1e-3, critic_lr=1e-3),
-        OnPolicyConfig(),
-        mean_return=-190.7,
-        env_steps=51_200,
-        updates=4000,
-        seconds=4.0,
+        PPOConfig(3, 1, (64, 64), gamma=0.95, lam=0.9, actor_lr=3e-3, critic_lr=3e-3),
+        OnPolicyConfig(n_steps=64),
+        # Ten seeds pass -200 first after 12,288 to 32,768 steps, and fall below it now and then.
+        mean_return=-171.6,
+        env_steps=20_480,
+        updates=3200,
+        seconds=7.9,  # of processor time
     ),
     ("numpy:pendulum", "sac"): Tuned(
         SACConfig(3, 1, (64, 64), tau=0.01, **_FAST),

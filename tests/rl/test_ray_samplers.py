@@ -58,8 +58,12 @@ def sampler_processes():
 
 def pushing_right():
     """A policy whose every action is 1."""
-    layer = {"kernel": 0 * POLICY["mean"]["kernel"], "bias": np.full(1, 20, np.float32)}
-    return POLICY | {"mean": layer}
+    zeros = np.zeros_like(POLICY["mean"]["kernel"])
+    heads = {"mean": 20, "log_std": -20}
+    return POLICY | {
+        name: {"kernel": zeros, "bias": np.full(1, bias, np.float32)}
+        for name, bias in heads.items()
+    }
 
 
 def test_actors_fill_every_shard_with_the_newest_policy(cluster, shared):
