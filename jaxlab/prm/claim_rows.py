@@ -1,5 +1,7 @@
 """The sentences of the paper that are measured, and a row of the table for each."""
 
+import numpy as np
+
 from jaxlab.runs import Claim
 
 TOY = "arithmetic chains and a network of 94k parameters, not GSM8K and 7B"
@@ -28,3 +30,9 @@ ROWS = {
 def row(name: str, measured: str, verdict: str, *, detail: str) -> Claim:
     """The row of a sentence."""
     return Claim(name, *ROWS[name], measured, verdict, detail=detail)
+
+
+def known_mean(values: np.ndarray) -> float:
+    """Over the numbers that are known; NaN where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.prm.claim_rows import ROWS, TOY, row
+from jaxlab.prm.claim_rows import ROWS, TOY, known_mean, row
 from jaxlab.prm.claims_variants import (
     chain_length,
     comparison,
@@ -162,15 +162,9 @@ def _counts(name: str, curve) -> str:
     totals = {key: curve[key].sum(1).mean() for key in ("drawn_tokens", "accepted_tokens")}
     return (
         f"{name} drew {totals['drawn_tokens']:.0f} tokens and accepted "
-        f"{totals['accepted_tokens']:.0f}, {_mean(curve['step_precision']):.0%} of their "
+        f"{totals['accepted_tokens']:.0f}, {known_mean(curve['step_precision']):.0%} of their "
         "steps right"
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    """Over the numbers that are known; NaN where none is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def _context(curves, last, verdict) -> list[Claim]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlab.prm.claim_rows import TOY, row
+from jaxlab.prm.claim_rows import TOY, known_mean, row
 from jaxlab.runs import Claim, spread
 
 
@@ -90,9 +90,10 @@ def comparison(config, seeds, curves, verdict) -> Claim:
         "operations whose last subquestion is whether one person has more than another; tuned "
         f"{spread(auto['final'][:, 0])}, the commoner answer alone "
         f"{float(seeds[0]['common_answer']):.3f}; steps right, AutoPRM {_rise(auto)}, ORM "
-        f"{_rise(outcome)}; {outcome['step_precision'].mean():.0%} of the steps in ORM's accepted "
-        f"traces are right, {auto['step_precision'].mean():.0%} in AutoPRM's: a wrong chain often "
-        f"ends in the right word. Verifier: {judged}; {TOY}. StrategyQA itself: --preset=paper",
+        f"{_rise(outcome)}; {known_mean(outcome['step_precision']):.0%} of the steps in ORM's "
+        f"accepted traces are right, {known_mean(auto['step_precision']):.0%} in AutoPRM's: a "
+        f"wrong chain often ends in the right word. Verifier: {judged}; {TOY}. StrategyQA itself: "
+        "--preset=paper",
     )
 
 

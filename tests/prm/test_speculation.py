@@ -1,5 +1,7 @@
 """Traces as rows of a search: what the policy draws, how they are scored, what is dropped."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from jaxlab import align, lm, prm
 from jaxlab.prm import compact
-from jaxlab.prm.compact import BOS, FORCED, PAD, SEP
+from jaxlab.prm.compact import BOS, FORCED, MID, PAD, SEP
 from jaxlab.prm.packing import pack_judged
 from jaxlab.prm.studies import rollouts, speculation
 from jaxlab.prm.studies.config import TOY
@@ -15,7 +17,7 @@ from jaxlab.prm.studies.problems import PROMPT_TOKENS, draw_problems, plan_array
 from jaxlab.prm.verifier import Verifier, score_steps
 
 CONFIG = prm.AutoPRMConfig.preset("smoke")
-CFG = CONFIG.network()
+CFG = dataclasses.replace(CONFIG.network(), tie_embeddings=False, head_bias=True)
 PLAN = min(
     plans_at(draw_problems(np.random.default_rng(3), TOY, 8, set()), 0.75),
     key=lambda plan: len(plan.questions),
@@ -26,10 +28,10 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def params():
-    """Random, but SEP is likely after any token, so that traces end."""
+    """Random, but after any token SEP is likely and no mark is drawn out of place."""
     params = lm.init_params(jax.random.key(1), CFG)
-    words = params["embed"]["w"].at[:, 0].add(1.0).at[SEP, 0].add(0.6).at[BOS, 0].add(-3.0)
-    return params | {"embed": params["embed"] | {"w": words}}
+    bias = jnp.zeros(CFG.vocab_size).at[SEP].set(2.5).at[jnp.array([PAD, BOS, MID])].set(-30)
+    return params | {"head": params["head"] | {"b": bias}}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,7 @@ def test_rewards_are_those_of_packed_rows(policy, reward):
     verifier, score = reward
     rows, _ = draw(policy, 11)
     row = next(row for row in rows.tolist() if BOS in row)
+    assert row[: row.index(BOS)].count(MID) == len(PLAN.questions)
     found = score(prompt(), np.array([row, row]), np.array([row.index(BOS), FORCED]))
     solutions, body = [], row
     for _ in PLAN.questions:
@@ -132,8 +135,10 @@ def test_an_answer_is_what_stands_before_the_end():
     assert speculation.trace_answer([three, SEP, three]) == PAD  # not finished
 
 
-def test_the_study_measures_each_cut(params, reward):
-    found = speculation.measure(CONFIG, search, params, reward[0], [PLAN, PLAN], KEY)
+def test_the_study_measures_each_cut():
+    params = lm.init_params(KEY, CONFIG.network())
+    verifier = Verifier(params, jnp.zeros(CFG.vocab_size), jnp.zeros(()))
+    found = speculation.measure(CONFIG, search, params, verifier, [PLAN, PLAN], KEY)
     assert found["cut"].tolist() == [LONGEST, *speculation.FIRST_CUTS]
     assert found["right"].shape == found["tokens"].shape == (4, 2)
     assert (found["tokens"][1] <= found["tokens"][0]).all()

@@ -211,8 +211,12 @@ def _score(verifier, cfg, tokens, lengths, max_steps):
 
 
 def step_logits(verifier: Verifier, cfg: lm.LMConfig, tokens: jax.Array) -> jax.Array:
-    """[B, T] logits that the sub-solutions of traces are right, meant where they end."""
-    logits = lm.forward(verifier.lm, cfg, tokens, attention_mask=tokens != PAD).logits
+    """[B, T] logits that the sub-solutions of traces are right, meant where they end.
+
+    Padding stands on the left of a trace, or beyond what is read of it.
+    """
+    mask = jnp.cumsum(tokens != PAD, axis=1) > 0
+    logits = lm.forward(verifier.lm, cfg, tokens, attention_mask=mask).logits
     log_probs = jnp.pad(lm.token_log_probs(logits, tokens), ((0, 0), (1, 0)))
     so_far = jnp.cumsum(log_probs, axis=1)
     begun = jnp.where(tokens == MID, jnp.arange(tokens.shape[1]), 0)
