@@ -117,8 +117,9 @@ def _strategyqa(config) -> tuple[list[Decomposition], list[tuple[str, str]]]:
 
 
 def _shuffled(config, problems: list) -> list:
+    _enough(config, problems)
     order = np.random.default_rng((config.seed, 5)).permutation(len(problems))
-    return [_enough(config, problems)[i] for i in order]
+    return [problems[i] for i in order]
 
 
 def _enough(config, problems: list) -> list:
