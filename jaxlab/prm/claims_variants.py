@@ -53,10 +53,13 @@ def stopped_early(seeds) -> list[str]:
         return []
     found = [seed["speculation"] for seed in seeds]
     parts = []
-    for c, cut in enumerate(found[0]["cut"][1:], start=1):
+    for c in range(1, len(found[0]["cut"])):
+        rows, cut = (int(found[0][name][c]) for name in ("rows", "cut"))
         lost = spread([float(f["right"][c].mean() - f["right"][0].mean()) for f in found])
         share = np.mean([f["tokens"][c].sum() / f["tokens"][0].sum() for f in found])
-        parts.append(f"half dropped from {cut} tokens on {lost} with {share:.0%} of the tokens")
+        parts.append(
+            f"{rows} rows, halved from {cut} tokens on, {lost} at {share:.0%} of the tokens"
+        )
     whole = spread([float(f["right"][0].mean()) for f in found])
     return [f"speculative rejection against its own best of k ({whole}): " + ", ".join(parts)]
 

@@ -79,6 +79,7 @@ def one_seed():
         },
         "rephrased": {"final": 0.35, "step": 0.5},
         "speculation": {
+            "rows": np.array([8, 8]),
             "cut": np.array([99, 13]),
             "right": np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool),
             "tokens": np.array([[100, 100, 100, 100], [40, 60, 40, 60]]),
@@ -183,7 +184,8 @@ def test_what_a_search_saves_stands_beside_what_it_loses():
     seeds = [one_seed() for _ in range(3)]
     row = next(c for c in judge_claims(SMALL, 0.99, seeds, fixed_curves()) if c.id == "A7")
     assert "against its own best of k (0.5 ± 0, n=3)" in row.measured
-    assert "half dropped from 13 tokens on -0.25 ± 0, n=3 with 50% of the tokens" in row.measured
+    early = "8 rows, halved from 13 tokens on, -0.25 ± 0, n=3 at 50% of the tokens"
+    assert early in row.measured
     assert "tuned 0.3" in row.detail
     assert "difference 0.05" in row.detail
     for seed in seeds:

@@ -71,7 +71,7 @@ def test_every_row_is_measured(finished):
     assert verdicts.pop("A8") == "pass"
     assert verdicts.pop("P1") == "not run"
     rows = {claim.id: claim for claim in claims}
-    assert "half dropped from 13 tokens on" in rows["A7"].measured
+    assert "rows, halved from 13 tokens on" in rows["A7"].measured
     assert "Strong base: " in rows["A6"].measured
     assert set(verdicts.values()) == {"reported"}  # the criteria are for the small preset
     assert len(list((workdir / "figures").glob("*.png"))) == 5

@@ -43,7 +43,7 @@ def reward(params):
 
 @pytest.fixture(scope="module")
 def policy(params):
-    return align.Policy(*speculation.trace_policy(params, CFG, PLAN, STEPS, LONGEST))
+    return align.Policy(*speculation.trace_policy(params, CFG, PLAN, ROWS + 2, STEPS, LONGEST))
 
 
 def prompt():
@@ -139,6 +139,7 @@ def test_the_study_measures_each_cut():
     params = lm.init_params(KEY, CONFIG.network())
     verifier = Verifier(params, jnp.zeros(CFG.vocab_size), jnp.zeros(()))
     found = speculation.measure(CONFIG, search, params, verifier, [PLAN, PLAN], KEY)
-    assert found["cut"].tolist() == [LONGEST, *speculation.FIRST_CUTS]
+    assert found["cut"].tolist() == [LONGEST, *(cut for _, cut in speculation.EARLY)]
+    assert found["rows"].tolist() == [3, 3, 3, 6]
     assert found["right"].shape == found["tokens"].shape == (4, 2)
     assert (found["tokens"][1] <= found["tokens"][0]).all()

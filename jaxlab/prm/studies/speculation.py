@@ -15,13 +15,14 @@ import numpy as np
 
 from jaxlab import lm
 from jaxlab.prm import compact
-from jaxlab.prm.compact import BOS, FORCED, MID, PAD, SEP, Plan
+from jaxlab.prm.compact import BOS, FORCED, MID, MORE, PAD, SEP, Plan
 from jaxlab.prm.process_reward import as_reward_fn
 from jaxlab.prm.studies.config import TOY, AutoPRMConfig
 from jaxlab.prm.studies.problems import PROMPT_TOKENS, most_steps, plan_arrays
 from jaxlab.prm.verifier import Verifier
 
-FIRST_CUTS = (13, 26, 39)  # tokens of a row, about one, two and three steps, before rows go
+# (multiples of k rows, tokens of a row, about one or two steps, before half of the rows go).
+EARLY = ((1, 13), (1, 26), (2, 13))
 _SAMPLED = lm.SamplingConfig()
 
 
@@ -72,43 +73,47 @@ def measure(
     plans: list[Plan],
     key: jax.Array,
 ) -> dict[str, np.ndarray]:
-    """Final accuracy and tokens of best-of-k, whole and stopped early at `FIRST_CUTS`.
+    """Final accuracy and tokens of best-of-k, whole and stopped early as `EARLY` says.
 
     Returns:
-      `cut` [C]: tokens of a row before the first decision, the first so many that none is made;
-      `right` [C, P]: whether the best row's answer is right; `tokens` [C, P]: drawn for it.
+      `rows`, `cut` [C]: rows at the start; tokens of each before the first decision, at first so
+      many that none is made; `right` [C, P]: whether the best row's answer is right; `tokens`
+      [C, P]: drawn for it, given ones included.
     """
     cfg = config.network()
     steps, width = most_steps(TOY, config.epsilon)
     longest = steps * (FORCED + width) + 1
-    reward = trace_reward(verifier, cfg, config.k, PROMPT_TOKENS + longest, steps)
+    settings = [(times * config.k, cut) for times, cut in ((1, longest), *EARLY)]
+    most = max(rows for rows, _ in settings)
+    reward = trace_reward(verifier, cfg, most, PROMPT_TOKENS + longest, steps)
     arrays = plan_arrays(plans, steps, True)
-    cuts = (longest, *FIRST_CUTS)
-    right, tokens = np.zeros((2, len(cuts), len(plans)), np.int64)
+    right, tokens = np.zeros((2, len(settings), len(plans)), np.int64)
     for p, plan in enumerate(plans):
-        policy = trace_policy(params, cfg, plan, steps, longest)
-        for c, cut in enumerate(cuts):
+        policy = trace_policy(params, cfg, plan, most, steps, longest)
+        for c, (rows, cut) in enumerate(settings):
             found = search(
                 jax.random.fold_in(key, p),
                 policy,
                 reward,
                 arrays["prompt"][p],
-                rows=config.k,
-                capacity_tokens=config.k * cut,
+                rows=rows,
+                capacity_tokens=rows * cut,
                 max_new_tokens=longest,
                 end_id=BOS,
             )
             right[c, p] = trace_answer(found.tokens) == plan.answers[-1]
             tokens[c, p] = found.tokens_generated
-    return {"cut": np.array(cuts), "right": right.astype(bool), "tokens": tokens}
+    rows, cut = np.array(settings).T
+    return {"rows": rows, "cut": cut, "right": right.astype(bool), "tokens": tokens}
 
 
 def trace_policy(
-    params: dict, cfg: lm.LMConfig, plan: Plan, num_steps: int, longest: int
+    params: dict, cfg: lm.LMConfig, plan: Plan, most_rows: int, num_steps: int, longest: int
 ) -> tuple[Callable, Callable, Callable]:
     """(start, extend, gather) of one problem's traces of at most `longest` tokens.
 
-    All of a search's calls run as many rows as it began with, so that they share their programs.
+    All calls run `most_rows` rows, those beyond a search's own being copies that it does not see,
+    so that they share their programs.
     """
     given = np.full((num_steps + 1, FORCED), PAD, np.int32)
     forced = compact.forced_tokens(plan, True)
@@ -117,9 +122,9 @@ def trace_policy(
 
     def start(row_keys, prompt, max_len):
         del max_len
-        return _start(params, cfg, row_keys, jnp.asarray(prompt), len(prompt) + longest), len(
-            row_keys
-        )
+        rows = len(row_keys)
+        keys = row_keys[np.resize(np.arange(rows), most_rows)]
+        return _start(params, cfg, keys, jnp.asarray(prompt), len(prompt) + longest), rows
 
     def extend(state, n_tokens):
         state, rows = state
@@ -129,7 +134,7 @@ def trace_policy(
     def gather(state, rows, max_len):
         del max_len
         state, _ = state
-        places = np.resize(np.asarray(rows), len(state.step))
+        places = np.resize(np.asarray(rows), most_rows)
         return _gather(state, places), len(rows)
 
     return start, extend, gather
@@ -219,7 +224,8 @@ def step_logits(verifier: Verifier, cfg: lm.LMConfig, tokens: jax.Array) -> jax.
     logits = lm.forward(verifier.lm, cfg, tokens, attention_mask=mask).logits
     log_probs = jnp.pad(lm.token_log_probs(logits, tokens), ((0, 0), (1, 0)))
     so_far = jnp.cumsum(log_probs, axis=1)
-    begun = jnp.where(tokens == MID, jnp.arange(tokens.shape[1]), 0)
+    opens = (tokens == MID) | (tokens == MORE)
+    begun = jnp.where(opens, jnp.arange(tokens.shape[1]), 0)
     before = jnp.take_along_axis(so_far, jax.lax.cummax(begun, axis=1), axis=1)
     return logits @ verifier.u + so_far - before + verifier.b
 
