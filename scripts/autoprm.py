@@ -11,8 +11,26 @@ expert iteration under a learned step verifier, and measures the claims of Chen 
 runs the same stages on problems in words, from any Hugging Face folder.
 """
 
+import functools
+import types
+
+from jaxlab.align import Policy, SpecRejConfig, speculative_rejection
 from jaxlab.prm import experiment
 from jaxlab.runs import launch
 
+
+def search(key, policy, reward, prompt, *, rows, capacity_tokens, max_new_tokens, end_id):
+    """Speculative rejection; rows of one problem share its prompt."""
+    cfg = SpecRejConfig(
+        max_new_tokens=max_new_tokens,
+        capacity_tokens=capacity_tokens,
+        n_init=rows,
+        prefix_shared=True,
+        eos_ids=(end_id,),
+    )
+    return speculative_rejection(key, Policy(*policy), reward, prompt, cfg)
+
+
 if __name__ == "__main__":
-    launch("autoprm", experiment)
+    run = functools.partial(experiment.run, search=search)
+    launch("autoprm", types.SimpleNamespace(PRESETS=experiment.PRESETS, run=run))

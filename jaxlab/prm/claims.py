@@ -5,36 +5,19 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.prm.claim_rows import ROWS, TOY, known_mean, row
+from jaxlab.prm.claims_variants import (
+    chain_length,
+    comparison,
+    search_note,
+    stopped_early,
+    two_networks,
+)
 from jaxlab.prm.compact import EPSILONS
+from jaxlab.prm.studies.checkpoint import is_strategyqa
 from jaxlab.prm.studies.config import AutoPRMConfig
 from jaxlab.prm.studies.measures import rank_correlation
 from jaxlab.runs import Claim, holds, spread
-
-_TOY = "arithmetic chains and a network of 94k parameters, not GSM8K and 7B"
-
-# Each row's sentence, and the number that the paper gives.
-_ROWS = {
-    "A1": ("Problems are decomposed automatically with a controllable granularity switch", ""),
-    "A2": ("Sequential reinforcement learning iteratively improves the subquestion solver", ""),
-    "A3": ("Process feedback beats outcome feedback", "59.3 against 56.1 (PRM-RL)"),
-    "A3'": ("Automatic labels beat human ones (PRM-RL)", "59.3 against 56.1"),
-    "A4": (
-        "Context-guided decoding guides the solver towards the whole problem",
-        "best decoder (Table 3)",
-    ),
-    "A4-tampering": ("Context-guided decoding avoids reward tampering", ""),
-    "A5": ("Accuracy depends on granularity, and is best in between", "best at 0.8 (Fig. 3)"),
-    "A6": ("The longer the chain, the larger the gain over chain of thought with votes", ""),
-    "A7": ("AutoPRM integrates with orthogonal pipelines", "with MetaMath's problems 70.8"),
-    "A8": ("Self-supervised: reinforcement learning reads no gold step", ""),
-    "A9": ("Commonsense too (StrategyQA 67.4 against 66.0)", "67.4"),
-    "A10": ("Training decomposition and answers jointly helps", ""),
-    "P1": ("GSM8K 59.3, MATH 13.2 with a network of 7B parameters", "59.3, 13.2"),
-}
-
-
-def _row(name: str, measured: str, verdict: str, *, detail: str) -> Claim:
-    return Claim(name, *_ROWS[name], measured, verdict, detail=detail)
 
 
 def judge_claims(
@@ -49,36 +32,42 @@ def judge_claims(
     sft = curves["autoprm"]["final"][:, 0]
     rows = [
         _decomposition(seeds, verdict),
-        *_iteration(look_up, seeds, curves, last, sft, verdict),
+        *_iteration(config, look_up, seeds, curves, last, sft, verdict),
         *_context(curves, last, verdict),
         _granularity(config, seeds, verdict),
-        *_spending(config, seeds, verdict),
+        chain_length(config, seeds),
+        _spending(config, seeds, sft, verdict),
         _provenance(seeds, last),
-        *_not_run(config),
+        comparison(config, seeds, curves, verdict),
+        two_networks(seeds),
+        row("P1", "", "not run", detail="--preset=paper with --model and --data"),
     ]
-    return sorted(rows, key=lambda claim: list(_ROWS).index(claim.id))
+    return sorted(rows, key=lambda claim: list(ROWS).index(claim.id))
 
 
 def checkpoint_claims(config: AutoPRMConfig, found: dict[str, Any] | None) -> list[Claim]:
-    """All rows for a checkpoint: P1 where it was measured, the others not run, with the reason."""
-    rows = []
-    for name in _ROWS:
-        if name == "P1" and found is not None:
-            rows.append(_checkpoint(config, found))
-        else:
-            reason = "measured on generated problems: --preset=small"
-            if name == "P1":
-                reason = "--preset=paper needs --model and --data"
-            rows.append(_row(name, "", "not run", detail=reason))
-    return rows
+    """All rows for a checkpoint: P1, or A9 on StrategyQA, where measured; the others not run."""
+    measured = None if found is None else "A9" if is_strategyqa(config.data) else "P1"
+    reasons = dict.fromkeys(ROWS, "measured on generated problems: --preset=small")
+    reasons["P1"] = "--preset=paper needs --model and --data, GSM8K's train_socratic.jsonl"
+    reasons["A9"] = (
+        "--preset=paper needs --model and --data, StrategyQA's .json; an analogue on generated "
+        "problems: --preset=small"
+    )
+    return [
+        _checkpoint(config, found, name)
+        if found is not None and name == measured
+        else row(name, "", "not run", detail=reasons[name])
+        for name in ROWS
+    ]
 
 
-def _checkpoint(config: AutoPRMConfig, found: dict[str, Any]) -> Claim:
+def _checkpoint(config: AutoPRMConfig, found: dict[str, Any], name: str) -> Claim:
     curves = found["curves"]
     last = {name: f"{curve['final'][0, -1]:.3f}" for name, curve in curves.items()}
     switch = zip(found["realised"]["epsilon"], found["realised"]["realised"], strict=True)
-    return _row(
-        "P1",
+    return row(
+        name,
         f"tuned {curves['autoprm']['final'][0, 0]:.3f}; AutoPRM {last['autoprm']}; ORM "
         f"{last['orm']}; tuning continued {last['sft_continued']}; AutoPRM without context "
         f"{last['autoprm_no_cgd']}",
@@ -99,7 +88,7 @@ def _decomposition(seeds, verdict) -> Claim:
     quarter = spread([float(p["all_right"][EPSILONS.index(0.25)]) for p in plans])
     own, gold = (spread([float(p[name]) for p in plans]) for name in ("own", "gold"))
     everyone = np.mean([p["all_right"] for p in plans], axis=0)
-    return _row(
+    return row(
         "A1",
         f"{rank}; {error}; {ends}; {quarter}",
         verdict(
@@ -109,11 +98,11 @@ def _decomposition(seeds, verdict) -> Claim:
         "all right at 0.25. Asked against realised share of steps; ending right is easy, for plans "
         "are written back to front; all persons right at 0, 0.25, ... 1: "
         f"{', '.join(f'{x:.2f}' for x in everyone)}; final accuracy with the network's own plan "
-        f"{own}, with the gold one {gold}; {_TOY}",
+        f"{own}, with the gold one {gold}; {TOY}",
     )
 
 
-def _iteration(look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
+def _iteration(config, look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
     steps, auto = curves["autoprm"]["step"], last["autoprm"]
     qualities = [seed["quality_cgd"] for seed in seeds]
     judged = ", ".join(
@@ -124,8 +113,9 @@ def _iteration(look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
     continued = spread(last["orm"] - last["sft_continued"])
     few = spread(auto[:1] - last["prm_few_labels"])
     oracle = curves["oracle"]["final"][0, -1]
+    grouped = seeds[0]["grpo"]
     return [
-        _row(
+        row(
             "A2",
             f"final {spread(sft)} to {spread(auto)}, step {spread(steps[:, 0])} to "
             f"{spread(steps[:, -1])}, fine-tuning continued {spread(last['sft_continued'])}",
@@ -136,9 +126,13 @@ def _iteration(look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
             ),
             detail="Criterion: final + 0.06, step accuracy rises, at least fine-tuning continued. "
             f"Verifier: {judged}; look-up tokens of the base {look_up:.3f}; candidates "
-            f"accepted by the exact sub-answer (seed 0) {oracle:.3f}; {_TOY}",
+            f"accepted by the exact sub-answer (seed 0) {oracle:.3f}. GRPO instead, the candidates "
+            "of a subquestion a group and the verifier's score the reward (seed 0): by round "
+            f"final {_path(grouped['final'])}; step {_path(grouped['step'])}; "
+            f"{grouped['informative_groups'].mean():.0%} of the groups informative, rate "
+            f"{config.grpo_lr:g}; {TOY}",
         ),
-        _row(
+        row(
             "A3",
             str(gain),
             verdict(gain.mean >= 0.015),
@@ -146,32 +140,31 @@ def _iteration(look_up, seeds, curves, last, sft, verdict) -> list[Claim]:
             f"continued {continued}; {_counts('AutoPRM', curves['autoprm'])}; "
             f"{_counts('ORM', curves['orm'])}. As many whole traces a problem as candidates a "
             "subquestion; the supervision is unequal, for the verifier was trained on sub-answers; "
-            f"{_TOY}",
+            f"{TOY}",
         ),
-        _row(
+        row(
             "A3'",
             str(few),
             verdict(few.mean >= -0.02),
             detail="Criterion: AutoPRM >= PRM-RL - 0.02. "
             "PRM-RL stands for a verifier from the exact labels of a tenth of the problems: "
-            f"{spread(last['prm_few_labels'])}, on the first seed alone; {_TOY}",
+            f"{spread(last['prm_few_labels'])}, on the first seed alone; {TOY}",
         ),
     ]
+
+
+def _path(curve) -> str:
+    """The rounds' values, in order."""
+    return ", ".join(f"{value:.3f}" for value in curve)
 
 
 def _counts(name: str, curve) -> str:
     totals = {key: curve[key].sum(1).mean() for key in ("drawn_tokens", "accepted_tokens")}
     return (
         f"{name} drew {totals['drawn_tokens']:.0f} tokens and accepted "
-        f"{totals['accepted_tokens']:.0f}, {_mean(curve['step_precision']):.0%} of their "
+        f"{totals['accepted_tokens']:.0f}, {known_mean(curve['step_precision']):.0%} of their "
         "steps right"
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    """Over the numbers that are known; NaN where none is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def _context(curves, last, verdict) -> list[Claim]:
@@ -180,22 +173,28 @@ def _context(curves, last, verdict) -> list[Claim]:
         name: spread(curves[name]["reward"][:, -1] - curves[name]["step"][:, -1])
         for name in ("autoprm", "autoprm_no_cgd")
     }
+    branches = "; ".join(
+        f"{label} context verifier {_path(curves[name]['reward'][0])}, steps right "
+        f"{_path(curves[name]['step'][0])}, final {_path(curves[name]['final'][0])}"
+        for label, name in (("with", "branch_autoprm"), ("without", "branch_no_cgd"))
+    )
     return [
-        _row(
+        row(
             "A4",
             str(difference),
             verdict(difference.mean >= 0.08),
             detail="Criterion: CGD - no CGD >= 0.08. "
             f"Without {spread(last['autoprm_no_cgd'])}; partly a reading aid, since the "
-            f"next subquestion names the referent; {_TOY}",
+            f"next subquestion names the referent; {TOY}",
         ),
-        _row(
+        row(
             "A4-tampering",
             f"verifier's reward minus step accuracy after iteration: {gaps['autoprm']} with, "
             f"{gaps['autoprm_no_cgd']} without",
             "reported",
             detail="figure tampering: the rounds, and a closed form in which the policy drifts to "
-            "the easier reading",
+            "the easier reading. Siblings with a person of their own behind them, so that the "
+            f"problem does not tell the readings apart (seed 0): {branches}; {TOY}",
         ),
     ]
 
@@ -210,53 +209,46 @@ def _granularity(config, seeds, verdict) -> Claim:
     def show(table):
         return ", ".join(f"{x:.3f}" for x in table.mean(0))
 
-    return _row(
+    return row(
         "A5",
         f"greedy {show(greedy)}; 12 samples {show(budget)}",
         verdict(interior and apart >= 0.1),
         detail="Criterion: interior maximum with 12 samples a problem; 0 is 0.1 below the best. "
         f"Granularity {', '.join(f'{x:g}' for x in config.sweep)}, greedy and reranked, "
-        f"after iteration at {config.epsilon:g}; {_TOY}",
+        f"after iteration at {config.epsilon:g}; {TOY}",
     )
 
 
-def _spending(config, seeds, verdict) -> list[Claim]:
+def _spending(config, seeds, sft, verdict) -> Claim:
     votes = [seed["votes"] for seed in seeds]
     names = ("sampled", "majority", "best_min", "best_prod", "weighted", "reranked", "passed")
     mean = {name: np.array([float(np.mean(v[name])) for v in votes]) for name in names}
-    lengths = np.unique(np.concatenate([v["ops"] for v in votes]))
-    gains = {
-        int(n): spread(
-            [float((1.0 * v["reranked"] - v["one_step"])[v["ops"] == n].mean()) for v in votes]
-        )
-        for n in lengths
-    }
     votes_gain = (mean["majority"] - mean["sampled"]).mean()
     best_gain = (mean["best_prod"] - mean["majority"]).mean()
     unparsed = np.mean([v["unparsed"] for v in votes])
-    return [
-        _row(
-            "A6",
-            "; ".join(f"{n} operations {gain}" for n, gain in gains.items()),
-            "reported",
-            detail=f"{config.k} candidates for each subquestion, reranked, minus the majority of "
-            f"{config.k} one-step answers of the fine-tuned network, weak base; {_TOY}",
+    reworded = [float(seed["rephrased"]["final"]) for seed in seeds]
+    return row(
+        "A7",
+        "; ".join(
+            [
+                *(f"{name.replace('_', ' ')} {spread(mean[name])}" for name in names),
+                *stopped_early(seeds),
+            ]
         ),
-        _row(
-            "A7",
-            "; ".join(f"{name.replace('_', ' ')} {spread(mean[name])}" for name in names),
-            verdict(votes_gain > 0.02 and best_gain > 0.04),
-            detail="Criterion: majority > sample + 0.02, best of 8 (prod) > majority + 0.04. "
-            f"{config.k} samples a problem at temperature 1; {unparsed:.1%} of them without "
-            f"an answer, counted wrong; {_TOY}",
-        ),
-    ]
+        verdict(votes_gain > 0.02 and best_gain > 0.04),
+        detail="Criterion: majority > sample + 0.02, best of 8 (prod) > majority + 0.04. "
+        f"{config.k} samples a problem at temperature 1; {unparsed:.1%} of them without "
+        "an answer, counted wrong. Rephrasing as augmentation (each text of a problem tells its "
+        f"facts in another order, as many updates): tuned {spread(sft)}, rephrased "
+        f"{spread(reworded)}, difference {spread(reworded - sft)}. "
+        f"{search_note(config, seeds)}; {TOY}",
+    )
 
 
 def _provenance(seeds, last) -> Claim:
     same = bool(seeds[0]["provenance"])
     precision = float(seeds[0]["quality_rollout"]["precision"])
-    return _row(
+    return row(
         "A8",
         "the same" if same else "other texts",
         holds(same),
@@ -266,26 +258,3 @@ def _provenance(seeds, last) -> Claim:
         f"{last['rollout_labels'][0]:.3f} against {last['autoprm'][0]:.3f}, outcome reward "
         f"{last['orm'][0]:.3f}; its precision {precision:.2f}",
     )
-
-
-def _not_run(config) -> list[Claim]:
-    return [
-        _row(
-            "A9",
-            "",
-            "not run",
-            detail="not built: neither StrategyQA on a checkpoint nor a yes/no analogue",
-        ),
-        _row(
-            "A10",
-            "",
-            "not run",
-            detail="not built: two networks of the same total size",
-        ),
-        _row(
-            "P1",
-            "",
-            "not run",
-            detail="--preset=paper with --model and --data",
-        ),
-    ]

@@ -4,6 +4,8 @@ A fact is `T op b S` (T has b more, fewer or times as many as S), the root `T HA
 BOS, its facts, `QM T`. A subquestion is two tokens, whom it asks for and whose number that one's
 follows from; a pronoun stands for the first where the next subquestion names it. A sub-solution
 is one clause `T op b S a T c` for each person that it finds (`T HAS v` for the root), then SEP.
+A comparison ends its problem with `MORE T U`, its last subquestion is `T U`, opened by MORE
+instead of MID, and the clause that answers it `T a U b YES` or `... NO`.
 """
 
 import re
@@ -24,13 +26,15 @@ _FIRST_EPSILON = 9
 _FIRST_OPERATOR = _FIRST_EPSILON + len(EPSILONS)
 _FIRST_NUMBER = _FIRST_OPERATOR + len(_OPERATORS)
 _FIRST_NAME = _FIRST_NUMBER + MAX_NUMBER
-VOCAB_SIZE = _FIRST_NAME + len(NAMES)
+YES, NO, MORE = range(_FIRST_NAME + len(NAMES), _FIRST_NAME + len(NAMES) + 3)
+VOCAB_SIZE = MORE + 1
 CLAUSE = 7
 FORCED = 5  # tokens of a step that are given: subquestion, next one, MID
 
 _ROOT = re.compile(r"(\w+) has (\d+) \w+$")
 _RELATION = re.compile(r"(\w+) has (\d+) (more|fewer|times as many) \w+ (?:than|as) (\w+)$")
 _ASKED = re.compile(r"does (\w+) have\?$")
+_COMPARED = re.compile(r"Does (\w+) have more \w+ than (\w+)\?$")
 _WORDS = {"more": "+", "fewer": "-", "times as many": "*"}
 
 
@@ -50,8 +54,8 @@ class Plan(NamedTuple):
       problem: ids of BOS, facts and question.
       questions: [n, 2], the subquestions in order.
       solutions: n lists of ids, each ending in SEP.
-      answers: [n] ids of the numbers that end the sub-solutions.
-      clauses: [n], how many persons a sub-solution finds.
+      answers: [n] ids of what the sub-solutions end in, numbers or YES or NO.
+      clauses: [n], how many clauses a sub-solution has.
     """
 
     problem: list[int]
@@ -78,6 +82,11 @@ def is_number(ids: Any) -> Any:
     return (ids >= _FIRST_NUMBER) & (ids < _FIRST_NAME)
 
 
+def is_answer(ids: Any) -> Any:
+    """Which tokens can answer a subquestion: numbers, yes and no."""
+    return is_number(ids) | (ids == YES) | (ids == NO)
+
+
 def epsilon_id(epsilon: float) -> int:
     """The token of the nearest of the five granularities."""
     return _FIRST_EPSILON + int(np.argmin(np.abs(np.array(EPSILONS) - epsilon)))
@@ -90,10 +99,11 @@ def coarsen(full: Decomposition, epsilon: float) -> Decomposition:
     not contribute; here the chain is known.
     """
     facts = _facts(full)
-    chain, name = set(), _asked(full.steps[-1])
-    while name:
-        chain.add(name)
-        name = facts[name].source
+    chain = set()
+    for name in _compared(full.steps[-1]) or (_asked(full.steps[-1]),):
+        while name:
+            chain.add(name)
+            name = facts[name].source
     contributes = [_asked(step) in chain for step in full.steps]
     return set_granularity(full, epsilon, "drop", contributes)
 
@@ -110,8 +120,11 @@ def encode(full: Decomposition, d: Decomposition, *, ambiguous: bool = True) -> 
       ValueError: a number beyond 19.
     """
     facts = _facts(full)
-    asked = [_asked(step) for step in d.steps]
-    values = {_asked(step): int(step.answer) for step in full.steps}
+    compared = _compared(d.steps[-1])
+    asked = [_asked(step) for step in d.steps[: len(d.steps) - bool(compared)]]
+    values = {
+        _asked(step): int(step.answer) for step in full.steps[: len(full.steps) - bool(compared)]
+    }
     questions = []
     for i, name in enumerate(asked):
         named_next = i + 1 < len(asked) and facts[asked[i + 1]].source == name
@@ -122,16 +135,18 @@ def encode(full: Decomposition, d: Decomposition, *, ambiguous: bool = True) -> 
                 name_id(source) if source else NONE,
             )
         )
+    if compared:
+        questions.append((name_id(compared[0]), name_id(compared[1])))
     solutions = [_solution(step, facts, values) for step in d.steps]
     problem = [BOS]
     for fact in facts.values():
         problem += fact_ids(fact)
-    problem += [QM, name_id(asked[-1])]
+    problem += [MORE, *questions[-1]] if compared else [QM, name_id(asked[-1])]
     return Plan(
         problem,
         questions,
         [[*ids, SEP] for _, ids in solutions],
-        [number_id(int(step.answer)) for step in d.steps],
+        [ids[-1] for _, ids in solutions],
         [count for count, _ in solutions],
     )
 
@@ -149,14 +164,15 @@ def fact_ids(fact: Fact) -> list[int]:
 
 
 def forced_tokens(plan: Plan, cgd: bool) -> list[list[int]]:
-    """For each step what stands before its solution: subquestion, next subquestion, MID.
+    """For each step what stands before its solution: subquestion, next one, MID or MORE.
 
     Without `cgd` the place of the next subquestion holds NONE, for the last step as well.
     """
     following = [*plan.questions[1:], (NONE, NONE)]
     if not cgd:
         following = [(NONE, NONE)] * len(plan.questions)
-    return [[*q, *f, MID] for q, f in zip(plan.questions, following, strict=True)]
+    opened = [MID] * (len(plan.questions) - 1) + [MORE if plan.problem[-3] == MORE else MID]
+    return [[*q, *f, m] for q, f, m in zip(plan.questions, following, opened, strict=True)]
 
 
 def answer_document(
@@ -230,10 +246,19 @@ _WORD |= {_FIRST_EPSILON + i: f"<EPS {e:g}>" for i, e in enumerate(EPSILONS)}
 _WORD |= {_FIRST_OPERATOR + i: op for i, op in enumerate(_OPERATORS)}
 _WORD |= {_FIRST_NUMBER + i: str(i + 1) for i in range(MAX_NUMBER)}
 _WORD |= {_FIRST_NAME + i: name for i, name in enumerate(NAMES)}
+_WORD |= {YES: "yes", NO: "no", MORE: "<MORE>"}
 
 
 def _asked(step: Step) -> str:
-    return _ASKED.findall(step.question)[0]
+    """The person whose number is asked for; "" in a comparison."""
+    found = _ASKED.search(step.question)
+    return found.group(1) if found else ""
+
+
+def _compared(step: Step) -> tuple[str, str] | None:
+    """The two persons of a comparison."""
+    found = _COMPARED.match(step.question)
+    return (found.group(1), found.group(2)) if found else None
 
 
 def _facts(full: Decomposition) -> dict[str, Fact]:
@@ -253,7 +278,12 @@ def _solution(step: Step, facts: dict[str, Fact], values: dict[str, int]) -> tup
     """(number of clauses, their ids)."""
     ids, lines = [], step.solution.split("\n")
     for line in lines:
-        name = line.split(" ", 1)[0]
+        name, *_, word = line.rstrip(".").split(" ")
+        if word in ("yes", "no"):
+            for person in _compared(step) or ():
+                ids += [name_id(person), number_id(values[person])]
+            ids.append(YES if word == "yes" else NO)
+            continue
         fact = facts[name]
         ids += fact_ids(fact)
         if fact.source:

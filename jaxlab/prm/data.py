@@ -79,16 +79,28 @@ def load_strategyqa(path: str | PathLike) -> Pairs:
     return [(d.problem, d.answer) for d in load_strategyqa_decompositions(path)]
 
 
-def load_strategyqa_decompositions(path: str | PathLike) -> list[Decomposition]:
-    """StrategyQA with its human subquestions, in which #k is the k-th answer; no sub-solutions."""
-    return [
-        Decomposition(
-            _field(row, "question", str, where),
-            tuple(Step(text, "", None) for text in _field(row, "decomposition", list, where)),
-            "yes" if _field(row, "answer", bool, where) else "no",
-        )
-        for where, row in _json_list(path)
-    ]
+def load_strategyqa_decompositions(
+    path: str | PathLike, facts: bool = False
+) -> list[Decomposition]:
+    """StrategyQA with its human subquestions, in which #k is the k-th answer.
+
+    Args:
+      path: as of `load_strategyqa`.
+      facts: puts the row's facts in order as sub-solutions, one a step, those left over into the
+        last step, whose answer is the problem's; those of the other steps are not known. Without
+        them there are no sub-solutions.
+    """
+    rows = []
+    for where, row in _json_list(path):
+        questions = _field(row, "decomposition", list, where)
+        answer = "yes" if _field(row, "answer", bool, where) else "no"
+        texts = _field(row, "facts", list, where) if facts else []
+        before = max(0, len(questions) - 1)
+        solutions = [*texts[:before], *[""] * (before - len(texts)), " ".join(texts[before:])]
+        answers = [None] * before + [answer if facts else None]
+        steps = map(Step, questions, solutions, answers)
+        rows.append(Decomposition(_field(row, "question", str, where), tuple(steps), answer))
+    return rows
 
 
 def load_math(path: str | PathLike) -> Pairs:

@@ -5,6 +5,7 @@ contribute to the answer; the rules here make that exact.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ from jaxlab.prm.calculator import calculator_annotations
 from jaxlab.prm.numbers import check_text, last_decimal, numbers_in, parse_number
 
 MODES = ("merge", "drop")
+_CLOSING = re.compile(r"\b(yes|no)\W*$", re.IGNORECASE)
 
 
 class Step(NamedTuple):
-    """A subquestion, its solution, and the answer in the solution (None without a number)."""
+    """A subquestion, its solution, and the answer in the solution (see `step_answer`), or None."""
 
     question: str
     solution: str
@@ -50,9 +52,15 @@ def parse_socratic(question: str, answer: str) -> Decomposition:
 
 
 def step_answer(solution: str) -> str | None:
-    """The value of the last calculator annotation, else the last number, else None."""
+    """The value of the last calculator annotation, else the last number, else a closing yes or no.
+
+    None if there is none of them.
+    """
     annotations = calculator_annotations(solution)
-    return annotations[-1][1].strip() if annotations else last_decimal(solution)
+    if annotations:
+        return annotations[-1][1].strip()
+    closing = _CLOSING.search(solution)
+    return last_decimal(solution) or (closing.group(1).lower() if closing else None)
 
 
 def contributing_steps(d: Decomposition) -> tuple[bool, ...]:

@@ -9,7 +9,7 @@ from jaxlab.prm.compact import EPSILONS
 from jaxlab.prm.tampering import Drift
 from jaxlab.runs.figures import PALETTE, band, styled, subplots
 
-_NAMES = {
+ARMS = {
     "autoprm": "AutoPRM",
     "orm": "outcome reward",
     "sft_continued": "fine-tuning continued",
@@ -41,7 +41,7 @@ def accuracy_by_round(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
                 np.arange(curve[field].shape[1]),
                 curve[field],
                 color=color,
-                label=_NAMES[name],
+                label=ARMS[name],
             )
         axis.set(xlabel="round", ylabel=f"{field} accuracy", xticks=range(curve[field].shape[1]))
     np.ravel(axes)[1].legend(fontsize="small")
@@ -53,7 +53,7 @@ def checkpoint_rounds(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Final accuracy [1, rounds + 1] of each arm of a checkpoint."""
     figure, axis = subplots(width=5.5, height=3.4)
     for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
-        axis.plot(curve["final"][0], ".-", color=color, label=_NAMES[name])
+        axis.plot(curve["final"][0], ".-", color=color, label=ARMS[name])
     axis.set(xlabel="round", ylabel="final accuracy", xticks=range(curve["final"].shape[1]))
     axis.legend(fontsize="small")
     return figure

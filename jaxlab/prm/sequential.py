@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxlab import lm
 from jaxlab.lm.cache import split_cache, split_layers
-from jaxlab.prm.compact import PAD, SEP, is_number
+from jaxlab.prm.compact import PAD, SEP, is_answer
 from jaxlab.prm.verifier import Verifier, step_logit
 
 Choose = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -25,7 +25,8 @@ class Rollout(NamedTuple):
       complete: [P, S, k] whether there is a SEP.
       logp: [P, S, k] log-probability under the policy at temperature 1, nats.
       reward: [P, S, k] in [0, 1], by the verifier; 0 without one and where incomplete.
-      answer: [P, S, k] int32, the number that ends the sub-solution; PAD if none does.
+      answer: [P, S, k] int32, the number (or yes or no) that ends the sub-solution; PAD if none
+        does.
       index: [P, S] int32, the chosen candidate.
       accepted: [P, S] bool, whether this step and all before it were accepted.
     """
@@ -89,7 +90,7 @@ def sample_steps(
       prompt: [P, T] int32, left-padded with PAD.
       forced: [P, S, F] int32, what stands before each solution; all PAD where a problem has
         fewer steps.
-      answers: [P, S] int32, the numbers that `choose` may compare with (its `right`).
+      answers: [P, S] int32, the answers that `choose` may compare with (its `right`).
       choose: (logp, reward, right), each [P, k], to (index [P], accepted [P]); static.
       k, max_new_tokens, sampling: static.
     """
@@ -145,7 +146,7 @@ def sample_steps(
         )
         tokens = result.tokens.reshape(num_problems, k, -1)
         complete = jnp.any(tokens == SEP, axis=-1)
-        ending = final_number(tokens)
+        ending = final_answer(tokens)
         reward = jnp.zeros((num_problems, k))
         if verifier is not None:
             scores = jax.nn.sigmoid(step_logit(verifier, end_logits, likelihood))
@@ -166,9 +167,9 @@ def sample_steps(
     return jax.tree.map(lambda x: x.swapaxes(0, 1), rollout)
 
 
-def final_number(tokens: jax.Array) -> jax.Array:
-    """[...] the number just before SEP in tokens [..., N]; PAD if there is no such number."""
+def final_answer(tokens: jax.Array) -> jax.Array:
+    """[...] the number, yes or no just before SEP in tokens [..., N]; PAD if there is none."""
     end = jnp.argmax(tokens == SEP, axis=-1, keepdims=True)
     before = jnp.take_along_axis(tokens, jnp.maximum(end - 1, 0), axis=-1)[..., 0]
-    found = jnp.any(tokens == SEP, axis=-1) & is_number(before)
+    found = jnp.any(tokens == SEP, axis=-1) & is_answer(before)
     return jnp.where(found, before, PAD).astype(jnp.int32)

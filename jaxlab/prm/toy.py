@@ -26,6 +26,11 @@ class ToyConfig:
       distractor_prob: chance, at each link but the last, of a sibling: another person whose
         number follows from the same one and leads nowhere.
       shuffle: whether the sentences stand in random order.
+      descendants: another person's number follows from each sibling's, so that a sibling does not
+        give itself away by leading nowhere.
+      compare: the question is whether the last person has more than one of the chain at least two
+        links before, or the other way round: yes or no. Equal numbers only where the chain has no
+        others. Needs min_ops >= 2.
     """
 
     min_ops: int = 2
@@ -34,6 +39,8 @@ class ToyConfig:
     max_operand: int = 9
     distractor_prob: float = 0.5
     shuffle: bool = True
+    descendants: bool = False
+    compare: bool = False
 
     def __post_init__(self):
         if not 1 <= self.min_ops <= self.max_ops <= _MOST_OPS:
@@ -48,6 +55,8 @@ class ToyConfig:
             )
         if not 0 <= self.distractor_prob <= 1:
             raise ValueError(f"distractor_prob must lie in [0, 1], got {self.distractor_prob}")
+        if self.compare and self.min_ops < 2:
+            raise ValueError(f"compare needs min_ops >= 2, got {self.min_ops}")
 
 
 class _Person(NamedTuple):
@@ -60,7 +69,8 @@ class _Person(NamedTuple):
 def toy_problem(rng: np.random.Generator, config: ToyConfig | None = None) -> Decomposition:
     """A problem with all its steps: the root, then at each link the sibling if any and the next.
 
-    The same state of `rng` gives the same problem.
+    A sibling's descendant follows it; a comparison, if that is what is asked, is one step more. The
+    same state of `rng` gives the same problem.
     """
     config = config or ToyConfig()
     num_ops = int(rng.integers(config.min_ops, config.max_ops + 1))
@@ -70,18 +80,23 @@ def toy_problem(rng: np.random.Generator, config: ToyConfig | None = None) -> De
     name, value = next(names), int(rng.integers(1, config.max_value + 1))
     fact = f"{name} has {value} {item}."
     source = _Person(name, value, fact, fact)
-    people = [source]
+    people, chain = [source], [source]
     for has_sibling in [*siblings, False]:
         if has_sibling:
             people.append(_derive(rng, config, source, next(names), item))
+            if config.descendants:
+                people.append(_derive(rng, config, people[-1], next(names), item))
         source = _derive(rng, config, source, next(names), item)
         people.append(source)
+        chain.append(source)
     facts = [person.fact for person in people]
     if config.shuffle:
         facts = [facts[i] for i in rng.permutation(len(facts))]
-    steps = tuple(Step(_question(x.name, item), x.solution, str(x.value)) for x in people)
+    steps = [Step(_question(x.name, item), x.solution, str(x.value)) for x in people]
+    if config.compare:
+        steps.append(_comparison(rng, chain, item))
     problem = " ".join([*facts, steps[-1].question])
-    return Decomposition(problem, steps, steps[-1].answer)
+    return Decomposition(problem, tuple(steps), steps[-1].answer)
 
 
 def to_socratic(d: Decomposition) -> dict[str, str]:
@@ -92,6 +107,18 @@ def to_socratic(d: Decomposition) -> dict[str, str]:
 
 def _question(name: str, item: str) -> str:
     return f"How many {item} does {name} have?"
+
+
+def _comparison(rng, chain: list[_Person], item: str) -> Step:
+    """Whether the last of the chain has more than an earlier one, or the other way round."""
+    last, earlier = chain[-1], chain[:-2]
+    others = [person for person in earlier if person.value != last.value] or earlier
+    pair = [last, others[rng.integers(len(others))]]
+    one, other = (pair[i] for i in rng.permutation(2))
+    answer = "yes" if one.value > other.value else "no"
+    claim = f"{one.name} has more {item} than {other.name}"
+    question = f"Does {one.name} have more {item} than {other.name}?"
+    return Step(question, f"{claim}: {answer}.", answer)
 
 
 def _derive(rng, config: ToyConfig, source: _Person, name: str, item: str) -> _Person:

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from absl import app, flags, logging
 
@@ -24,7 +24,7 @@ from jaxlab.runs.options import (
 from jaxlab.runs.run import Run
 
 
-def launch(name: str, experiment: ModuleType) -> None:
+def launch(name: str, experiment: ModuleType | SimpleNamespace) -> None:
     """Runs a system's experiment from the command line and ends the process.
 
     Args:
@@ -50,7 +50,7 @@ def launch(name: str, experiment: ModuleType) -> None:
     app.run(lambda argv: _main(name, experiment, argv))
 
 
-def _main(name: str, experiment: ModuleType, argv: Sequence[str]) -> int:
+def _main(name: str, experiment: ModuleType | SimpleNamespace, argv: Sequence[str]) -> int:
     values = flags.FLAGS
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
@@ -79,7 +79,7 @@ def _main(name: str, experiment: ModuleType, argv: Sequence[str]) -> int:
     return 0
 
 
-def _measure(name: str, experiment: ModuleType, config, run: Run) -> None:
+def _measure(name: str, experiment: ModuleType | SimpleNamespace, config, run: Run) -> None:
     options = [options_from_flags(experiment.Options())] if hasattr(experiment, "Options") else []
     start = time.perf_counter()
     claims = experiment.run(config, run, *options)

@@ -85,6 +85,26 @@ def test_every_stage_runs_from_a_folder(folder, tmp_path):
     assert again.claims == result.claims  # a restart goes on from the stored stages
 
 
+def test_strategyqa_is_measured_as_commonsense(folder, tmp_path):
+    rows = [
+        {
+            "question": f"Does Ada have more pens than {name}?",
+            "decomposition": ["How many pens has Ada?", f"Is #1 more than {name} has?"],
+            "facts": ["Ada has 5 pens.", f"{name} has {count} pens.", "Pens are few."],
+            "answer": count < 5,
+        }
+        for count, name in enumerate(("Ben", "Cleo", "Dev", "Elif", "Finn", "Gita", "Hugo"))
+    ]
+    data = tmp_path / "strategyqa.json"
+    data.write_text(json.dumps(rows))
+    config = dataclasses.replace(TINY, model=str(folder), data=str(data), plan_problems=1)
+    result = prm.run_autoprm(jax.random.key(0), config, tmp_path / "run")
+    found = {claim.id: claim for claim in result.claims}
+    assert found["A9"].verdict == "reported"
+    assert "6 problems of strategyqa.json, 1 tested" in found["A9"].detail
+    assert {row.verdict for name, row in found.items() if name != "A9"} == {"not run"}
+
+
 def test_without_a_model_every_row_says_what_to_give(tmp_path):
     result = prm.run_autoprm(jax.random.key(0), TINY, tmp_path)
     assert {claim.verdict for claim in result.claims} == {"not run"}
@@ -180,6 +200,11 @@ def test_sub_answers_are_compared_exactly():
     assert texts.same_answer("2+3=<<2+3=5.0>>5.0", ben)
     assert not texts.same_answer("4 pens", ada)
     assert not texts.same_answer("none", ada)
+    yes = prm.Step("Is 3 more than 2?", "", "yes")
+    assert texts.same_answer("3 is more than 2.\n#### Yes<SEP>", yes)
+    assert not texts.same_answer("3 is more than 2.\n#### no", yes)
+    assert not texts.same_answer("yes", yes)  # without the line
+    assert texts.same_answer("whatever", yes._replace(answer=None))  # nothing is known
 
 
 def test_candidates_follow_the_chosen_one_and_are_judged_as_texts(model):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from jaxlab import prm
 from jaxlab.prm import compact
-from jaxlab.prm.studies.config import TOY
+from jaxlab.prm.studies.config import BRANCH_TOY, COMPARE_TOY, ROW_TOKENS, TOY
+from jaxlab.prm.studies.problems import PROMPT_TOKENS, most_steps
 
 seeds = st.integers(0, 10**6)
 
@@ -121,6 +122,34 @@ def test_plans_are_written_back_to_front():
     numbers = [int(word) for word in compact.describe(written[:, 0]).split()]
     assert numbers == list(range(len(full.steps), 0, -1))
     assert written[::-1, 1].tolist() == compact.plan_targets(plan)
+
+
+@given(seeds, st.sampled_from(compact.EPSILONS))
+def test_comparisons_end_in_yes_or_no(seed, epsilon):
+    full = prm.toy_problem(np.random.default_rng(seed), COMPARE_TOY)
+    plan = compact.encode(full, compact.coarsen(full, epsilon))
+    assert plan.answers[-1] == {"yes": compact.YES, "no": compact.NO}[full.answer]
+    *_, more, one, other = compact.describe(plan.problem).split()
+    assert more == "<MORE>"
+    value, _, _ = value_of(
+        plan._replace(problem=[*plan.problem[:-3], compact.QM, plan.problem[-2]])
+    )
+    ending = compact.describe(plan.solutions[-1]).split()[-6:]
+    assert ending == [one, str(value(one)), other, str(value(other)), full.answer, ";"]
+    forced = [compact.describe(ids).split() for ids in compact.forced_tokens(plan, cgd=True)]
+    assert forced[-1] == [one, other, "-", "-", "<MORE>"]
+    assert all(ids[-1] == "<MID>" for ids in forced[:-1])
+
+
+@given(seeds, st.sampled_from(compact.EPSILONS), st.sampled_from([COMPARE_TOY, BRANCH_TOY]))
+def test_other_problems_fit_the_programs_of_the_main_ones(seed, epsilon, toy):
+    full = prm.toy_problem(np.random.default_rng(seed), toy)
+    plan = compact.encode(full, compact.coarsen(full, epsilon))
+    steps, tokens = most_steps(TOY, epsilon)
+    assert len(plan.questions) <= steps
+    assert max(map(len, plan.solutions)) <= tokens
+    assert len(plan.problem) <= PROMPT_TOKENS
+    assert len(compact.answer_document(plan).ids) <= ROW_TOKENS
 
 
 def test_numbers_beyond_the_vocabulary_are_refused():

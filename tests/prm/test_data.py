@@ -33,6 +33,16 @@ def test_loads_the_shipped_sets():
     assert np.bincount(steps).tolist() == [0, 18, 626, 1219, 342, 85]
 
 
+def test_facts_of_strategyqa_are_solutions():
+    first, second = prm.load_strategyqa_decompositions(prm.problem_set("strategyqa"), facts=True)[
+        :2
+    ]
+    assert [step.answer for step in first.steps] == [None, None, "yes"]
+    assert first.steps[0].solution == "Julius Caesar had three children."
+    assert first.steps[2].solution.startswith("Modern geneticists")
+    assert second.steps[-1].answer == second.answer
+
+
 def test_gsm8k_lines(tmp_path):
     rows = [{"question": "q\u2019", "answer": "a\n#### 1"}, {"question": "r", "answer": "#### 2"}]
     text = "\n\n".join(json.dumps(row) for row in rows) + "\n\n"

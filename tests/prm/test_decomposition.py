@@ -137,3 +137,18 @@ def test_prompts():
     assert with_next == "<PRE> y? <SUF> z? <MID> P\nx is 3\n"
     assert prm.qa_prompt("P", [], "y?") == "<PRE> y? <SUF> <END> <MID> P\n"
     assert prm.qa_prompt("P", [], "y?", "z?", cgd=False) == "<PRE> y? <MID> P\n"
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        ("Ada has more pens than Ben: Yes.", "yes"),
+        ("so, no", "no"),
+        ("yes, 3 of them", "3"),  # a number counts for more than a word
+        ("there is a piano", None),
+        ("no pens are left", None),
+    ],
+)
+def test_a_closing_yes_or_no_is_an_answer(solution, answer):
+    d = prm.parse_socratic("q", f"who? ** {solution}\n#### 1")
+    assert d.steps[0].answer == answer

@@ -6,7 +6,8 @@ import pytest
 
 from jaxlab import prm
 from jaxlab.prm import experiment
-from jaxlab.prm.studies import arms, measures
+from jaxlab.prm.studies import measures, stages
+from jaxlab.prm.studies.speculation import Found
 from jaxlab.runs import Run, read_claims
 
 TINY = dataclasses.replace(
@@ -18,6 +19,8 @@ TINY = dataclasses.replace(
     base_steps=2,
     sft_problems=8,
     sft_steps=2,
+    strong_problems=32,
+    strong_steps=2,
     verifier_problems=8,
     verifier_candidates=2,
     verifier_steps=2,
@@ -26,6 +29,7 @@ TINY = dataclasses.replace(
     rl_steps=2,
     test_problems=8,
     plan_problems=8,
+    search_problems=2,
 )
 ROWS = ["A1", "A2", "A3", "A3'", "A4", "A4-tampering", "A5", "A6", "A7", "A8", "A9", "A10", "P1"]
 
@@ -36,7 +40,26 @@ KEY = jax.random.key(5)
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("autoprm")
-    return workdir, prm.run_autoprm(KEY, TINY, workdir)
+    return workdir, prm.run_autoprm(KEY, TINY, workdir, search=first_half)
+
+
+def first_half(key, policy, reward, prompt, *, rows, capacity_tokens, max_new_tokens, end_id):
+    """A search that goes on with the better half once, where memory asks for it."""
+    start, extend, gather = policy
+    cut = min(capacity_tokens // rows, max_new_tokens)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(rows))
+    state, tokens, _ = extend(start(keys, prompt, len(prompt) + max_new_tokens), cut)
+    drawn = rows * cut
+    if cut < max_new_tokens:
+        scores = reward(prompt, tokens, np.full(rows, cut, np.int32))
+        kept = np.argsort(-scores)[: -(-rows // 2)]
+        state = gather(state, kept, len(prompt) + max_new_tokens)
+        _, rest, _ = extend(state, max_new_tokens - cut)
+        tokens = np.concatenate([tokens[kept], rest], axis=1)
+        drawn += rest.size
+    lengths = np.where((tokens == end_id).any(1), (tokens == end_id).argmax(1), max_new_tokens)
+    best = reward(prompt, tokens, lengths.astype(np.int32)).argmax()
+    return Found(tokens[best], drawn)
 
 
 def test_every_row_is_measured(finished):
@@ -46,7 +69,10 @@ def test_every_row_is_measured(finished):
     assert read_claims(workdir / "claims.json") == claims
     verdicts = {claim.id: claim.verdict for claim in claims}
     assert verdicts.pop("A8") == "pass"
-    assert {verdicts.pop(row) for row in ("A9", "A10", "P1")} == {"not run"}
+    assert verdicts.pop("P1") == "not run"
+    rows = {claim.id: claim for claim in claims}
+    assert "rows, halved from 13 tokens on" in rows["A7"].measured
+    assert "Strong base: " in rows["A6"].measured
     assert set(verdicts.values()) == {"reported"}  # the criteria are for the small preset
     assert len(list((workdir / "figures").glob("*.png"))) == 5
     assert "[after iteration]" in next(workdir.rglob("transcripts.txt")).read_text()
@@ -68,7 +94,7 @@ def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
         (workdir / "results" / f"{name}.npz").unlink()
     (workdir / "claims.json").unlink()
     with Run(workdir, config) as run:
-        assert experiment.run(config, run) == list(result.claims)
+        assert experiment.run(config, run, first_half) == list(result.claims)
     assert (workdir / "results" / "base.npz").stat().st_mtime_ns == kept
 
 
@@ -100,8 +126,8 @@ def test_area_under_curve_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     labels, scores = rng.random(200) < 0.3, rng.integers(0, 9, 200) / 9
     expected = metrics.roc_auc_score(labels, scores)
-    np.testing.assert_allclose(arms.area_under_curve(scores, labels), expected)
-    assert arms.area_under_curve(scores, np.ones(200, bool)) == 0.5
+    np.testing.assert_allclose(stages.area_under_curve(scores, labels), expected)
+    assert stages.area_under_curve(scores, np.ones(200, bool)) == 0.5
 
 
 def test_a_malformed_plan_ends_where_it_is_malformed():

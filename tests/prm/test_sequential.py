@@ -95,7 +95,7 @@ def test_log_probabilities_are_those_of_the_text(params, drawn):
 
 
 def test_chunks_do_not_change_what_is_drawn(params, drawn, verifier, monkeypatch):
-    monkeypatch.setattr(rollouts, "ROWS", 6)
+    monkeypatch.setattr(rollouts, "ROWS", (6,))
     again = rollouts.sample(
         KEY, params, verifier, CFG, PLANS, epsilon=0.75, choose=sequential.most_rewarded, k=3
     )
@@ -119,12 +119,20 @@ def test_choices():
     assert not sequential.first_right(logp, reward, ~right & False)[1][0]
 
 
-def test_final_number_needs_a_number_before_the_end():
+def test_final_answer_needs_a_number_or_yes_or_no_before_the_end():
     seven = compact.number_id(7)
     tokens = jnp.array(
-        [[seven, SEP, PAD], [seven, compact.HAS, SEP], [seven, seven, seven], [SEP, PAD, PAD]]
+        [
+            [seven, SEP, PAD],
+            [seven, compact.HAS, SEP],
+            [seven, seven, seven],
+            [SEP, PAD, PAD],
+            [seven, compact.NO, SEP],
+        ]
     )
-    np.testing.assert_array_equal(sequential.final_number(tokens), [seven, PAD, PAD, PAD])
+    np.testing.assert_array_equal(
+        sequential.final_answer(tokens), [seven, PAD, PAD, PAD, compact.NO]
+    )
 
 
 def test_the_verifier_loss_is_finite_and_has_a_gradient(params):

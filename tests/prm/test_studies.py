@@ -11,8 +11,8 @@ from jaxlab import prm
 from jaxlab.prm import compact, sequential
 from jaxlab.prm.compact import PAD, SEP
 from jaxlab.prm.sequential import Rollout
-from jaxlab.prm.studies import arms, measures, rollouts
-from jaxlab.prm.studies.config import EPSILON_MIX, TOY
+from jaxlab.prm.studies import arms, measures, networks, rollouts, stages
+from jaxlab.prm.studies.config import COMPARE_TOY, EPSILON_MIX, TOY
 from jaxlab.prm.studies.problems import (
     answer_documents,
     base_documents,
@@ -22,6 +22,7 @@ from jaxlab.prm.studies.problems import (
     plan_arrays,
     plan_documents,
     plans_at,
+    rephrased,
 )
 
 TINY = dataclasses.replace(
@@ -32,6 +33,8 @@ TINY = dataclasses.replace(
     base_steps=2,
     sft_problems=8,
     sft_steps=2,
+    strong_problems=32,
+    strong_steps=2,
     verifier_problems=8,
     verifier_steps=2,
     round_problems=8,
@@ -40,6 +43,7 @@ TINY = dataclasses.replace(
     rl_steps=2,
     test_problems=8,
     plan_problems=8,
+    search_problems=2,
 )
 PROBLEMS = draw_problems(np.random.default_rng(3), TOY, 8, set())
 PLANS = plans_at(PROBLEMS, 0.75)
@@ -48,14 +52,14 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def base():
-    return arms.train_base(TINY, set())
+    return stages.train_base(TINY, set())
 
 
 @pytest.fixture(scope="module")
 def stage(base):
     taken = {problem.problem for problem in PROBLEMS}
-    tuned = arms.fine_tune(TINY, base["params"], 0, taken, cgd=True)
-    verifier, _ = arms.judge(TINY, tuned, 0, taken)
+    tuned = stages.fine_tune(TINY, base["params"], 0, taken, cgd=True)
+    verifier, _ = stages.judge(TINY, tuned, 0, taken)
     return tuned._replace(verifier=verifier)
 
 
@@ -92,6 +96,19 @@ def test_documents_of_each_stage():
     shown = sum(compact.is_number(d.ids[d.loss_mask]).sum() for d in answers[:8])
     assert 0 < hidden < shown  # the computed numbers are out of the base's loss
     assert sum(EPSILON_MIX) == pytest.approx(1)
+
+
+def test_rephrased_problems_tell_the_same_facts():
+    rng = np.random.default_rng(0)
+    other = rephrased(rng, PROBLEMS[0])
+    assert other.problem != PROBLEMS[0].problem
+    assert sorted(other.problem.split(". ")) == sorted(PROBLEMS[0].problem.split(". "))
+    assert other[1:] == PROBLEMS[0][1:]
+    texts = answer_documents(rng, PROBLEMS[:1], 5, cgd=True, rephrase=True)
+    width = len(PLANS[0].problem)
+    assert len({document.ids[:width].tobytes() for document in texts}) > 1
+    same = answer_documents(rng, PROBLEMS[:1], 5, cgd=True)
+    assert len({document.ids[:width].tobytes() for document in same}) == 1
 
 
 def test_plan_arrays_pad_on_the_side_that_each_needs():
@@ -159,6 +176,40 @@ def test_accepted_traces_of_outcome_reward_are_each_kept_once(stage, monkeypatch
     assert taken.counts["step_precision"] == 1
     for plan, document in zip(PLANS, taken.documents, strict=True):
         np.testing.assert_array_equal(document.ids, compact.answer_document(plan).ids)
+
+
+def test_comparisons_pass_through_every_stage(base):
+    recipe = stages.Recipe(toy=COMPARE_TOY)
+    tuned, quality = stages.prepare(TINY, recipe, base["params"], 0, set())
+    assert tuned.toy.compare
+    assert set(quality) == {"auc", "precision", "f1"}
+    held_out = draw_problems(np.random.default_rng(4), COMPARE_TOY, 8, set())
+    plans = plans_at(held_out, 0.75)
+    right = rollouts.score(perfect(plans), plans)
+    assert right == (1, 1)  # yes and no count as answers
+    curves = arms.iterate(TINY, tuned, arms.by_final_answer(TINY), plans, 0, set())
+    assert curves["final"].shape == (TINY.rounds + 1,)
+
+
+def test_two_networks_have_the_parameters_of_one_and_share_its_texts():
+    for config in (prm.AutoPRMConfig.preset("small"), TINY):
+        whole = networks.count(config.network())
+        assert abs(2 * networks.count(networks.half_network(config)) - whole) < 0.05 * whole
+    bases = networks.train_bases(TINY, set())
+    found = networks.measure(TINY, bases, 0, PROBLEMS, set())
+    assert all(0 <= found[name] <= 1 for name in ("own", "gold", "all_right"))
+
+
+def test_the_strong_base_is_tuned_on_more_problems(base, monkeypatch):
+    seen = []
+    monkeypatch.setattr(stages, "fit", lambda cfg, params, pools, **kw: seen.append((pools, kw)))
+    monkeypatch.setattr(stages, "judge", lambda *args, **kw: (None, {}))
+    for strong in (False, True):
+        stages.prepare(TINY, stages.Recipe(strong=strong), base["params"], 0, set())
+    (weak_pools, weak), (strong_pools, strong) = seen
+    assert (weak["steps"], strong["steps"]) == (TINY.sft_steps, TINY.strong_steps)
+    weak_tokens, strong_tokens = (p[0][0]["loss_mask"].sum() for p in (weak_pools, strong_pools))
+    assert strong_tokens > 3 * weak_tokens
 
 
 def test_iteration_returns_curves_of_every_round(stage):

@@ -72,6 +72,45 @@ def test_unshuffled_problems_tell_the_steps_in_order():
     assert len(names) == 1 + 2 + 2 + 1  # the root, two links with siblings, the last
 
 
+def test_siblings_may_have_descendants():
+    config = prm.ToyConfig(3, 3, distractor_prob=1.0, descendants=True)
+    d = prm.toy_problem(np.random.default_rng(1), config)
+    answer, values = solve(d.problem)
+    assert str(answer) == d.answer
+    assert len(values) == 1 + 2 * (1 + 2) + 1  # the root, two links with siblings, the last
+    names = [_QUESTION.fullmatch(step.question)[2] for step in d.steps]
+    links = {m[1]: m[5] for m in map(_LINK.fullmatch, re.split(r"(?<=[.?]) ", d.problem)) if m}
+    for sibling, child, person, source in ((1, 2, 3, 0), (4, 5, 6, 3)):
+        assert links[names[child]] == names[sibling]
+        assert links[names[sibling]] == links[names[person]] == names[source]
+
+
+@given(st.integers(0, 10**6), st.integers(2, 6))
+def test_comparisons_follow_from_the_sentences(seed, ops):
+    config = prm.ToyConfig(ops, ops, 12, 6, compare=True)
+    d = prm.toy_problem(np.random.default_rng(seed), config)
+    facts, question = re.fullmatch(r"(.*\.) (Does .*)", d.problem).groups()
+    one, item, other = re.fullmatch(r"Does (\w+) have more (\w+) than (\w+)\?", question).groups()
+    _, values = solve(f"{facts} How many {item} does {one} have?")
+    assert d.answer == ("yes" if values[one] > values[other] else "no")
+    assert d.steps[-1].question == question
+    assert prm.is_correct(d.steps[-1].solution, d.answer, "yes_no")
+    assert prm.parse_socratic(**prm.to_socratic(d)) == d
+    links = {m[1]: m[5] for m in map(_LINK.fullmatch, re.split(r"(?<=\.) ", facts)) if m}
+    assert one not in (links.get(other), other)
+    assert other != links.get(one)
+    last = _QUESTION.fullmatch(d.steps[-2].question)[2]
+    assert last in (one, other)
+
+
+def test_either_of_two_compared_persons_is_named_first():
+    rng, config = np.random.default_rng(0), prm.ToyConfig(2, 4, 12, 6, compare=True)
+    drawn = [prm.toy_problem(rng, config) for _ in range(300)]
+    first = [d.problem.split("Does ")[1].split()[0] in d.steps[-2].question for d in drawn]
+    assert 0.4 < np.mean(first) < 0.6
+    assert 0.4 < np.mean([d.answer == "yes" for d in drawn]) < 0.6
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -80,6 +119,7 @@ def test_unshuffled_problems_tell_the_steps_in_order():
         ({"max_ops": 7}, "got min_ops 2, max_ops 7"),
         ({"max_value": 1}, "need max_value >= 2"),
         ({"max_operand": 0}, "max_operand >= 1"),
+        ({"min_ops": 1, "compare": True}, "compare needs min_ops >= 2, got 1"),
         ({"distractor_prob": 1.5}, "distractor_prob must lie in"),
     ],
 )

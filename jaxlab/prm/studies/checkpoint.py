@@ -1,9 +1,10 @@
-"""The pipeline on problems in words, from any Hugging Face folder (claim P1).
+"""The pipeline on problems in words, from any Hugging Face folder (claims P1 and A9).
 
 Decomposition and answers are tuned jointly, a verifier is trained on automatic labels of
 sub-answers, and expert iteration follows, beside outcome reinforcement and tuning continued.
 The test is end to end: the network decomposes with its own plan, answers greedily, and its text's
-`#### value` is compared exactly.
+`#### value` is compared exactly. Of StrategyQA's steps only the last has a known answer: its
+verifier learns from candidates for that one, and from facts as gold solutions of the others.
 """
 
 import functools
@@ -17,7 +18,12 @@ import numpy as np
 from jaxlab import lm
 from jaxlab.prm import sequential
 from jaxlab.prm.answers import extract_answer, is_correct
-from jaxlab.prm.data import load_gsm8k, problem_set
+from jaxlab.prm.data import (
+    load_gsm8k,
+    load_strategyqa,
+    load_strategyqa_decompositions,
+    problem_set,
+)
 from jaxlab.prm.decomposition import Decomposition, parse_socratic
 from jaxlab.prm.packing import pack_whole
 from jaxlab.prm.studies import texts
@@ -74,9 +80,11 @@ def _problems(config) -> tuple[list[Decomposition], list[tuple[str, str]]]:
     """(problems to train on, questions and answers to test on), none in both."""
     if not config.data:
         raise ValueError(
-            "--model needs --data: Socratic training problems (GSM8K's train_socratic.jsonl); the "
-            "file that comes with this package is GSM8K's test set"
+            "--model needs --data: Socratic training problems (GSM8K's train_socratic.jsonl; the "
+            "file that comes with this package is GSM8K's test set) or StrategyQA's .json"
         )
+    if is_strategyqa(config.data):
+        return _strategyqa(config)
     test = load_gsm8k(config.test_data or problem_set("gsm8k_test"))[: config.test_problems]
     asked = {question for question, _ in test}
     train = []
@@ -86,10 +94,40 @@ def _problems(config) -> tuple[list[Decomposition], list[tuple[str, str]]]:
                 train.append(parse_socratic(question, answer))
             except ValueError as error:
                 raise ValueError(f"{config.data}: row {number}: {error}") from None
-    if len(train) < 2:
-        raise ValueError(f"{config.data} has {len(train)} problems that are not tested on; need 2")
-    order = np.random.default_rng((config.seed, 5)).permutation(len(train))
-    return [train[i] for i in order], test
+    return _shuffled(config, train), test
+
+
+def is_strategyqa(path: str) -> bool:
+    """Whether a file of problems is StrategyQA's JSON list, by its name; others are lines."""
+    return path.endswith((".json", ".json.gz"))
+
+
+def _strategyqa(config) -> tuple[list[Decomposition], list[tuple[str, str]]]:
+    """As `_problems`; without test data a tenth of the questions is held out."""
+    rows = load_strategyqa_decompositions(config.data, facts=True)
+    rows = _shuffled(config, [row for row in rows if row.steps])
+    if config.test_data:
+        pairs = load_strategyqa(config.test_data)
+    else:
+        count = max(1, len(rows) // 10)
+        pairs = [(row.problem, row.answer) for row in rows[:count]]
+    test = [(question, f"#### {answer}") for question, answer in pairs[: config.test_problems]]
+    asked = {question for question, _ in pairs}
+    return _enough(config, [row for row in rows if row.problem not in asked]), test
+
+
+def _shuffled(config, problems: list) -> list:
+    _enough(config, problems)
+    order = np.random.default_rng((config.seed, 5)).permutation(len(problems))
+    return [problems[i] for i in order]
+
+
+def _enough(config, problems: list) -> list:
+    if len(problems) < 2:
+        raise ValueError(
+            f"{config.data} has {len(problems)} problems that are not tested on; need 2"
+        )
+    return problems
 
 
 def _load(config) -> tuple[Reader, Any]:
@@ -169,6 +207,8 @@ def _judge(config, reader: Reader, tuned, train) -> TextVerifier:
     rows, labels = [], []
     for plan, problem in zip(plans, attempts, strict=True):
         for step, attempt in zip(plan.steps, problem, strict=False):
+            if step.answer is None:
+                continue
             for ids, complete in zip(attempt.ids, attempt.complete, strict=True):
                 if complete:
                     rows.append([*attempt.prompt, *ids])

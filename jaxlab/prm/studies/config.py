@@ -12,6 +12,10 @@ MAX_ROW_STEPS = 40
 EPSILON_MIX = (0.1, 0.1, 0.1, 0.55, 0.15)
 BASE_TOY = ToyConfig(min_ops=2, max_ops=5, max_value=19, max_operand=9)
 TOY = ToyConfig(min_ops=2, max_ops=5, max_value=12, max_operand=6)
+COMPARE_TOY = ToyConfig(min_ops=2, max_ops=4, max_value=12, max_operand=6, compare=True)
+BRANCH_TOY = ToyConfig(
+    min_ops=2, max_ops=3, max_value=12, max_operand=6, distractor_prob=0.75, descendants=True
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +28,14 @@ class AutoPRMConfig:
         choices=("generated", "texts"),
     )
     model: str = option("", "texts: Hugging Face folder of a causal language model")
-    data: str = option("", "texts: training problems, GSM8K-style Socratic .jsonl or .jsonl.gz")
-    test_data: str = option("", "texts: test problems in GSM8K's style; empty: GSM8K's test set")
+    data: str = option(
+        "",
+        "texts: training problems, GSM8K-style Socratic .jsonl, or StrategyQA's .json (also .gz)",
+    )
+    test_data: str = option(
+        "",
+        "texts: test problems of this form; empty: GSM8K's test set, or a tenth of StrategyQA's",
+    )
     row_tokens: int = option(768, "texts: most tokens of a prompt with its answer, longer ones go")
     step_tokens: int = option(128, "texts: most tokens of a sub-solution and of a plan")
     sample_rows: int = option(64, "texts: rows that are sampled at a time")
@@ -41,6 +51,8 @@ class AutoPRMConfig:
     sft_problems: int = option(500, "problems with gold solutions")
     sft_steps: int = option(240, "steps of supervised fine-tuning")
     sft_lr: float = option(4e-3, "its peak learning rate")
+    strong_problems: int = option(1500, "gold problems of the strong base, beside sft_problems")
+    strong_steps: int = option(260, "its steps of supervised fine-tuning")
     verifier_problems: int = option(1500, "problems whose sub-answers label the verifier's data")
     verifier_candidates: int = option(4, "candidates for each of their subquestions")
     labels: str = option(
@@ -56,10 +68,12 @@ class AutoPRMConfig:
     k: int = option(8, "candidates for each subquestion; also samples of votes")
     rl_steps: int = option(60, "steps of a round")
     rl_lr: float = option(2e-3, "its peak learning rate")
+    grpo_lr: float = option(5e-4, "that of GRPO's round")
     epsilon: float = option(0.75, "granularity of the plans: 0, 0.25, 0.5, 0.75 or 1")
     sweep: tuple[float, ...] = option(EPSILONS, "granularities whose accuracies are compared")
     test_problems: int = option(512, "held-out problems for accuracies")
     plan_problems: int = option(256, "held-out problems for decompositions, at each granularity")
+    search_problems: int = option(128, "of these, for searches that stop rows early")
 
     def __post_init__(self):
         check_choices(self)
@@ -95,16 +109,23 @@ class AutoPRMConfig:
             getattr(self, name) >= getattr(small, name) for name in sizes if name != "seed"
         )
 
-    def network(self) -> lm.LMConfig:
-        """The decoder that decomposes and answers."""
+    def strong(self) -> "AutoPRMConfig":
+        """The same with the fine-tuning of the strong base."""
+        return dataclasses.replace(
+            self, sft_problems=self.strong_problems, sft_steps=self.strong_steps
+        )
+
+    def network(self, width: int | None = None) -> lm.LMConfig:
+        """The decoder that decomposes and answers, or one of another width."""
+        width = width or self.d_model
         return lm.LMConfig(
             vocab_size=VOCAB_SIZE,
-            d_model=self.d_model,
+            d_model=width,
             n_layers=self.n_layers,
             n_heads=self.n_heads,
             n_kv_heads=self.n_heads,
-            head_dim=self.d_model // self.n_heads,
-            d_ff=3 * self.d_model,
+            head_dim=2 * max(1, width // (2 * self.n_heads)),
+            d_ff=3 * width,
             max_seq_len=512,
             rope_theta=1000.0,
             gated=False,
@@ -115,7 +136,8 @@ class AutoPRMConfig:
 
 
 PRESETS = {
-    # Equal sizes and learning rates: each compiled program serves several stages.
+    # Equal sizes and learning rates: each compiled program serves several stages, as do the 3
+    # candidates that 12 samples a problem come to at granularity 0.75.
     "smoke": AutoPRMConfig(
         num_seeds=1,
         d_model=32,
@@ -128,17 +150,20 @@ PRESETS = {
         sft_problems=16,
         sft_steps=4,
         sft_lr=3e-3,
+        strong_problems=32,
+        strong_steps=4,
         verifier_problems=16,
-        verifier_candidates=4,
+        verifier_candidates=3,
         verifier_steps=4,
         rounds=1,
         round_problems=16,
-        k=4,
+        k=3,
         rl_steps=4,
         rl_lr=3e-3,
-        sweep=(0.0, 0.75),
+        sweep=(0.75,),
         test_problems=16,
         plan_problems=16,
+        search_problems=4,
     ),
     "small": AutoPRMConfig(),
     # Rates, batch, rounds and granularity are the paper's; epochs and candidates are not known.

@@ -14,9 +14,10 @@ from jaxlab.prm.decomposition import Decomposition
 from jaxlab.prm.process_reward import aggregate_steps
 from jaxlab.prm.selection import best_of_n, majority_vote
 from jaxlab.prm.studies import rollouts
-from jaxlab.prm.studies.arms import Accept, Stage
+from jaxlab.prm.studies.arms import Accept
 from jaxlab.prm.studies.config import AutoPRMConfig
 from jaxlab.prm.studies.problems import plans_at
+from jaxlab.prm.studies.stages import Stage
 from jaxlab.prm.verifier import Verifier
 
 _PLAN_TOKENS = 5 * 11 + 1
@@ -31,27 +32,44 @@ def decompositions(
     Returns:
       `asked`, `realised` [5, P]: granularities; `ends_right` [5, P]: whether the last subquestion
       is the problem's; `all_right` [5]: share of plans whose persons are the gold plan's;
-      `own`, `gold`: final accuracy at `config.epsilon` with the network's plan and the gold one.
+      `own`, `gold`: final accuracy at `config.epsilon` with the network's plan and the gold one;
+      `all_right_here`: `all_right` there.
     """
     cfg = config.network()
     result = {name: [] for name in ("asked", "realised", "ends_right", "all_right")}
     own = gold = 0.0
     for epsilon in EPSILONS:
         plans = plans_at(problems, epsilon)
-        prompts = [[*plan.problem, compact.epsilon_id(epsilon), compact.QD] for plan in plans]
-        answers = _generate(cfg, params, prompts)
-        parsed = [parse_plan(row) for row in answers]
+        parsed = own_plans(cfg, params, plans, epsilon)
         full = np.array([len(problem.steps) for problem in problems])
         result["asked"].append(np.full(len(plans), epsilon))
         result["realised"].append(np.array([len(p) for p in parsed]) / full)
         targets = [[fact[0] for fact in facts] for facts in parsed]
         ends = [t[-1:] == [plan.problem[-1]] for t, plan in zip(targets, plans, strict=True)]
         result["ends_right"].append(np.array(ends))
-        same = [t == compact.plan_targets(p) for t, p in zip(targets, plans, strict=True)]
-        result["all_right"].append(float(np.mean(same)))
+        result["all_right"].append(float(np.mean(same_persons(parsed, plans))))
         if epsilon == config.epsilon:
-            own, gold = _end_to_end(cfg, params, verifier, plans, parsed, epsilon)
-    return {name: np.array(values) for name, values in result.items()} | {"own": own, "gold": gold}
+            own, gold = end_to_end(cfg, params, verifier, plans, parsed, epsilon)
+    here = result["all_right"][EPSILONS.index(config.epsilon)]
+    return {name: np.array(values) for name, values in result.items()} | {
+        "own": own,
+        "gold": gold,
+        "all_right_here": here,
+    }
+
+
+def own_plans(cfg, params, plans: list[Plan], epsilon: float) -> list[list[list[int]]]:
+    """What the network makes of each problem, greedily: facts as `parse_plan` reads them."""
+    prompts = [[*plan.problem, compact.epsilon_id(epsilon), compact.QD] for plan in plans]
+    return [parse_plan(row) for row in _generate(cfg, params, prompts)]
+
+
+def same_persons(parsed: list[list[list[int]]], plans: list[Plan]) -> list[bool]:
+    """Whether each plan asks for the persons of the gold one, in order."""
+    return [
+        [fact[0] for fact in facts] == compact.plan_targets(plan)
+        for facts, plan in zip(parsed, plans, strict=True)
+    ]
 
 
 def parse_plan(ids: list[int]) -> list[list[int]]:
@@ -84,7 +102,7 @@ def _generate(cfg, params, prompts: list[list[int]]) -> list[list[int]]:
     return [row[:n].tolist() for row, n in zip(*map(np.asarray, result[:2]), strict=True)]
 
 
-def _end_to_end(cfg, params, verifier, plans, parsed, epsilon) -> tuple[float, float]:
+def end_to_end(cfg, params, verifier, plans, parsed, epsilon) -> tuple[float, float]:
     """Final accuracy with the network's own plans and with the gold ones."""
     own = [_own_plan(plan, facts) for plan, facts in zip(plans, parsed, strict=True)]
     scores = []
@@ -112,6 +130,21 @@ def _own_plan(plan: Plan, facts: list[list[int]]) -> Plan:
         questions.append((compact.PRONOUN if follows else target, source))
     blank = [PAD] * len(questions)
     return Plan(plan.problem, questions, [[]] * len(questions), blank, blank)
+
+
+def tuned_accuracy(config: AutoPRMConfig, stage: Stage, plans: list[Plan]) -> dict[str, float]:
+    """`final` and `step` accuracy of a fine-tuned network, greedy."""
+    roll = rollouts.sample(
+        jax.random.key(0),
+        stage.params,
+        stage.verifier,
+        config.network(),
+        plans,
+        epsilon=config.epsilon,
+        cgd=stage.cgd,
+        sampling=rollouts.GREEDY,
+    )
+    return rollouts.score(roll, plans)._asdict()
 
 
 def granularity_sweep(

@@ -32,13 +32,26 @@ def plans_at(problems: list[Decomposition], epsilon: float) -> list[Plan]:
     return [compact.encode(full, compact.coarsen(full, epsilon)) for full in problems]
 
 
+def rephrased(rng: np.random.Generator, full: Decomposition) -> Decomposition:
+    """The same problem, its facts told in another order."""
+    *facts, question = full.problem.split(". ")
+    order = rng.permutation(len(facts))
+    return full._replace(problem=". ".join([*(facts[i] for i in order), question]))
+
+
 def answer_documents(
-    rng: np.random.Generator, problems: list[Decomposition], copies: int, *, cgd: bool
+    rng: np.random.Generator,
+    problems: list[Decomposition],
+    copies: int,
+    *,
+    cgd: bool,
+    rephrase: bool = False,
 ) -> list[Document]:
-    """Gold answers of each problem at `copies` granularities of the mix."""
+    """Gold answers of each problem at `copies` granularities of the mix, or each copy rephrased."""
     documents = []
-    for full in problems:
+    for problem in problems:
         for epsilon in rng.choice(EPSILONS, size=copies, p=EPSILON_MIX):
+            full = rephrased(rng, problem) if rephrase else problem
             plan = compact.encode(full, compact.coarsen(full, epsilon))
             documents.append(compact.answer_document(plan, cgd=cgd))
     return documents
@@ -62,11 +75,11 @@ def base_documents(
 
 
 def plan_documents(
-    rng: np.random.Generator, problems: list[Decomposition], copies: int
+    rng: np.random.Generator, problems: list[Decomposition], copies: int, *, rephrase: bool = False
 ) -> list[Document]:
     """Gold plans of each problem at `copies` granularities, all alike likely."""
     return [
-        _plan_document(full, epsilon)
+        _plan_document(rephrased(rng, full) if rephrase else full, epsilon)
         for full in problems
         for epsilon in rng.choice(EPSILONS, size=copies)
     ]

@@ -17,7 +17,7 @@ from jaxlab.prm.studies.config import ROW_TOKENS, TOY
 from jaxlab.prm.studies.problems import PROMPT_TOKENS, known_answers, most_steps, plan_arrays
 from jaxlab.prm.verifier import Verifier
 
-ROWS = 512  # of a chunk: its caches, not its problems, are what memory holds
+ROWS = (64, 256, 512)  # of a chunk, candidates counted: few sizes, for each is a program
 SAMPLED, GREEDY = lm.SamplingConfig(), lm.SamplingConfig(temperature=0)
 
 
@@ -57,12 +57,13 @@ def sample(
     """`sample_steps` for all plans, which are at granularity `epsilon`; arrays of NumPy.
 
     `choose` is one of `sequential.CHOICES`. Problem i draws from `fold_in(key, i)`, whatever the
-    chunks are.
+    chunks are; a chunk that is not full repeats problems.
     """
     num_steps, max_new_tokens = most_steps(TOY, epsilon)
     num_steps = max(num_steps, *(len(plan.questions) for plan in plans))
     arrays = plan_arrays(plans, num_steps, cgd, prompt_tokens)
-    size = min(max(1, ROWS // k), len(plans))
+    sizes = [max(1, rows // k) for rows in ROWS]
+    size = next((size for size in sizes if size >= len(plans)), sizes[-1])
     padded = -(-len(plans) // size) * size
     chosen = np.arange(padded) % len(plans)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(chosen))

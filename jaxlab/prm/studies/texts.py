@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxlab import lm
 from jaxlab.prm import sequential
+from jaxlab.prm.answers import is_correct
 from jaxlab.prm.decomposition import Decomposition, Step, set_granularity, step_answer
 from jaxlab.prm.numbers import parse_number
 from jaxlab.prm.prompts import qa_prompt, qd_prompt
@@ -204,10 +205,17 @@ def said(reader: Reader, attempt: Attempt) -> str:
 
 
 def same_answer(solution: str, step: Step) -> bool:
-    """Whether a sub-solution ends in the number of a known step, compared exactly."""
+    """Whether a sub-solution ends in the answer of a step, numbers compared exactly.
+
+    True where the step's answer is not known. A word is compared with the line `#### value`.
+    """
+    if step.answer is None:
+        return True
+    known = parse_number(step.answer)
+    if known is None:
+        return is_correct(_plain(solution), step.answer)
     answer = step_answer(_plain(solution))
-    known = None if step.answer is None else parse_number(step.answer)
-    return answer is not None and known is not None and parse_number(answer) == known
+    return answer is not None and parse_number(answer) == known
 
 
 def judge_texts(reader: Reader, verifier: TextVerifier, texts: list[list[int]]) -> np.ndarray:
