@@ -170,13 +170,14 @@ def test_refuses_an_empty_set():
 def test_a_head_of_its_own_changes_nothing(name):
     cfg = unlearn.method_config(name)
     head = tiny_head(None)
-    settings = {"retain": RETAIN, "idk": IDK, "cfg": cfg, "optimizer": TX}
+    # Adam would divide rounding by its own size.
+    settings = {"retain": RETAIN, "idk": IDK, "cfg": cfg, "optimizer": optax.sgd(1e-2)}
     settings |= {"num_steps": 5, "batch_size": 3}
     key = jax.random.key(0)
     parted = unlearn.unlearn(key, hidden_fn, params(), FORGET, head=head, **settings)
     whole = unlearn.unlearn(key, apply_fn, params(), FORGET, **settings)
     tree_close(parted, whole, rtol=1e-4, atol=1e-5)
-    again = {"optimizer": TX, "num_steps": 4, "batch_size": 2}
+    again = {"optimizer": optax.sgd(1e-2), "num_steps": 4, "batch_size": 2}
     tree_close(
         unlearn.relearn(jax.random.key(1), hidden_fn, params(), FORGET, head=head, **again),
         unlearn.relearn(jax.random.key(1), apply_fn, params(), FORGET, **again),
