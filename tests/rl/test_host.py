@@ -147,7 +147,8 @@ def test_time_and_goal_end_it():
     assert rl.train_host(jax.random.key(0), CONFIG, host).stopped == "target_return"
 
 
-def test_a_run_is_fitted_to_the_machine(segments):
+def test_a_run_is_fitted_to_the_machine(segments, monkeypatch):
+    monkeypatch.setattr("jaxlab.rl.autotuning._MOST_UPDATES", 4)  # a program for each number
     host = rl.HostConfig(**SMALL)
     fitted, log = rl.autotune(CONFIG, host, batch_sizes=(8, 16), samplers=(1, 2), seconds=0.1)
     assert fitted.batch_size in (8, 16)
