@@ -114,8 +114,7 @@ def _measure_generated(config: AutoPRMConfig, run: Run, search: Search | None) -
 
 
 def _draw(run: Run, seeds, curves, drift):
-    main = {name: curve for name, curve in curves.items() if name in figures.ARMS}
-    run.figure("arms", figures.accuracy_by_round(main))
+    run.figure("arms", figures.accuracy_by_round(curves))
     run.figure("tampering", figures.tampering(curves, drift))
     run.figure(
         "granularity", figures.granularity([s["sweep"] for s in seeds], [s["plans"] for s in seeds])

@@ -32,7 +32,8 @@ _WAYS = {
 
 @styled
 def accuracy_by_round(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """Final and step accuracy [seeds, rounds + 1] of each arm."""
+    """Final and step accuracy [seeds, rounds + 1] of the arms on the main problems."""
+    curves = {name: curve for name, curve in curves.items() if name in ARMS}
     figure, axes = subplots(1, 2, width=9.0, height=3.4)
     for axis, field in zip(np.ravel(axes), ("final", "step"), strict=True):
         for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):

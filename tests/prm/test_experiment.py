@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlab import prm
-from jaxlab.prm import experiment
+from jaxlab.prm import experiment, figures
 from jaxlab.prm.studies import measures, stages
 from jaxlab.prm.studies.speculation import Found
 from jaxlab.runs import Run, read_claims
@@ -84,6 +84,8 @@ def test_the_runner_returns_accuracies_and_curves(finished):
     assert all(0 <= value <= 1 for value in result.accuracy.values())
     assert list(result.granularity) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert result.curves["autoprm"]["final"].shape == (1, TINY.rounds + 1)
+    drawn = figures.accuracy_by_round(result.curves)  # all of them, as the notebook passes
+    assert len(drawn.axes[1].get_legend().get_texts()) == len(figures.ARMS)
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):

@@ -73,7 +73,7 @@ class AutoPRMConfig:
     sweep: tuple[float, ...] = option(EPSILONS, "granularities whose accuracies are compared")
     test_problems: int = option(512, "held-out problems for accuracies")
     plan_problems: int = option(256, "held-out problems for decompositions, at each granularity")
-    search_problems: int = option(128, "of these, for searches that stop rows early")
+    search_problems: int = option(96, "of these, for searches that stop rows early")
 
     def __post_init__(self):
         check_choices(self)
