@@ -14,6 +14,8 @@ NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # As its reader runs it; and much of a notebook's time is spent in its programs.
+    monkeypatch.delenv("XLA_FLAGS")
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
