@@ -45,6 +45,6 @@ def _trunk(params, x):
 
 
 def _dense(layer, x):
-    out = x @ layer["kernel"]
+    out = np.matmul(x, layer["kernel"])  # a NumPy array, whatever holds the parameters
     out += layer["bias"]
     return out
