@@ -45,6 +45,6 @@ def _trunk(params, x):
 
 
 def _dense(layer, x):
-    out = np.matmul(x, layer["kernel"])  # a NumPy array, whatever holds the parameters
-    out += layer["bias"]
-    return out
+    # Operators would give an array on the device where the parameters lie there.
+    out = np.matmul(x, layer["kernel"])
+    return np.add(out, layer["bias"], out=out)
