@@ -11,6 +11,7 @@ BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
 GREY = "0.5"
 # One colour a family of methods, whatever its retain term.
 _COLORS = {"GA": VERMILION, "NPO": BLUE, "SimNPO": GREEN, "IDK": ORANGE, "DPO": PURPLE, "KTO": SKY}
+_STYLES = ("-", "--", "-.")  # of a method's settings
 
 
 @styled
@@ -194,17 +195,19 @@ def sweeps(found: dict) -> Figure:
     return figure
 
 
+_STYLES = ("-", "--", "-.")  # of a method's settings
+
+
 @styled
 def half(paths: dict, retrained) -> Figure:
     """Utility over forget probability, every epoch of every setting."""
     figure, axes = subplots(width=6.4, height=3.6)
     for label, path in paths.items():
         name, number = label.rsplit(" ", 1)
-        style = "-" if number == "1" else "--"
         axes.plot(
             np.maximum(path["prob"], 1e-6),
             path["mu"],
-            style,
+            _STYLES[int(number) - 1],
             marker="o" if "RT" in name else "^",
             color=color_of(name),
             label=f"{name}, setting {number}",
