@@ -10,6 +10,7 @@ import numpy as np
 from jaxlab import lm
 from jaxlab.prm import compact, sequential
 from jaxlab.prm.compact import Plan
+from jaxlab.prm.sequential import Rollout
 from jaxlab.prm.studies import rollouts
 from jaxlab.prm.studies.config import ROW_TOKENS, AutoPRMConfig
 from jaxlab.prm.studies.problems import draw_problems, plans_at
@@ -142,6 +143,20 @@ def iterate(
     return rounds(config, stage, improve, test, seed, taken)
 
 
+def greedy_traces(config: AutoPRMConfig, stage: Stage, params: dict, plans: list[Plan]) -> Rollout:
+    """The traces of `params` without chance, judged by the stage's verifier."""
+    return rollouts.sample(
+        jax.random.key(0),
+        params,
+        stage.verifier,
+        config.network(),
+        plans,
+        epsilon=config.epsilon,
+        cgd=stage.cgd,
+        sampling=rollouts.GREEDY,
+    )
+
+
 def rounds(
     config: AutoPRMConfig,
     stage: Stage,
@@ -161,16 +176,7 @@ def rounds(
     rng = np.random.default_rng((config.seed, 4, seed))
     curves = {"final": [], "step": [], "reward": []}
     for number in range(config.rounds + 1):
-        greedy = rollouts.sample(
-            jax.random.key(0),
-            params,
-            stage.verifier,
-            config.network(),
-            test,
-            epsilon=config.epsilon,
-            cgd=stage.cgd,
-            sampling=rollouts.GREEDY,
-        )
+        greedy = greedy_traces(config, stage, params, test)
         final, step = rollouts.score(greedy, test)
         exists = rollouts.existing_steps(greedy, test)
         rewards = float(greedy.reward[..., 0][exists].mean())

@@ -3,10 +3,8 @@
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jaxlab.prm import sequential
 from jaxlab.prm.compact import describe
 from jaxlab.prm.decomposition import Decomposition
 from jaxlab.prm.studies import (
@@ -14,7 +12,6 @@ from jaxlab.prm.studies import (
     measures,
     networks,
     policy_gradient,
-    rollouts,
     speculation,
     stages,
 )
@@ -174,16 +171,7 @@ def _transcripts(config, stage, solver, test, plans, count: int = 12) -> str:
     """Problems with the greedy steps of the solver before and after iteration."""
     lines = []
     for name, params in (("fine-tuned", stage.params), ("after iteration", solver)):
-        roll = rollouts.sample(
-            jax.random.key(0),
-            params,
-            stage.verifier,
-            config.network(),
-            plans,
-            epsilon=config.epsilon,
-            choose=sequential.only,
-            sampling=rollouts.GREEDY,
-        )
+        roll = arms.greedy_traces(config, stage, params, plans)
         for p, plan in enumerate(plans[:count]):
             lines += [f"[{name}] {test[p].problem}"]
             for t, question in enumerate(plan.questions):
