@@ -23,6 +23,7 @@ from jaxlab.unlearn.studies import (
     tofu_sweeps,
 )
 from jaxlab.unlearn.studies.tofu_bench import Bench, load_bench, pretrained
+from jaxlab.unlearn.studies.tofu_comparison import METHODS
 
 EXPERIMENTS = ("divergence", "random_features", "markov", "tofu", "muse")
 # Studies on language models that a preset may leave out, with the statements of their rows.
@@ -74,18 +75,19 @@ class Config:
     tofu_questions: int = option(60, "questions evaluated of the forget and of the retain set")
     tofu_general: int = option(24, "general questions evaluated, of each kind")
     tofu_answer_tokens: int = option(40, "longest greedy answer, tokens")
-    tofu_methods: tuple[str, ...] = option(tuple(tofu_methods.METHODS), "methods compared")
-    tofu_snapshots: int = option(2, "evaluations along each of their runs")
+    tofu_methods: tuple[str, ...] = option(tuple(METHODS), "methods compared")
+    tofu_snapshots: int = option(5, "evaluations along each of their runs")
     seeds: int = option(
         3, "models made to forget in the rows of tofu that are judged; sweeps take the first"
     )
-    fewer_percents: tuple[float, ...] = option(
-        (1.0, 5.0), "smaller forget sets, percent, on which the methods are compared too"
+    other_percents: tuple[float, ...] = option(
+        (1.0, 5.0, 50.0),
+        "other forget sets, percent, on which the first model forgets by every method too",
     )
     retain_coeffs: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0, 5.0), "retain weights tried")
     gammas: tuple[float, ...] = option((0.0, 0.5, 1.0, 2.0), "margins tried")
     betas: tuple[float, ...] = option((0.1, 1.0, 2.5, 5.0), "temperatures of SimNPO tried")
-    half_epochs: int = option(4, "epochs where half of the authors are forgotten")
+    half_epochs: int = option(4, "epochs where half of the authors or more are forgotten")
     half_settings: int = option(3, "settings of each method there, at most 3")
     quarter_questions: int = option(200, "questions of the quarter that is forgotten, evaluated")
     quarter_epochs: int = option(6, "epochs there at the papers' temperatures")
@@ -155,7 +157,7 @@ PRESETS = {
         tofu_methods=("GA", "GA+RT", "NPO+RT", "SimNPO+RT"),
         tofu_snapshots=1,
         seeds=1,
-        fewer_percents=(),
+        other_percents=(),
         step_rounds=5,
         lr=2e-3,
         epochs=8,
@@ -285,7 +287,7 @@ def _check(config: Config) -> None:
     if config.model_dir and config.experiment == "search":
         raise ValueError("the search is on mini-TOFU; leave model_dir out")
     needed = {"GA", "GA+RT", "NPO+RT", "SimNPO+RT"}
-    _check_names("tofu_methods", config.tofu_methods, tuple(tofu_methods.METHODS), needed)
+    _check_names("tofu_methods", config.tofu_methods, tuple(METHODS), needed)
     _check_names("search_methods", config.search_methods, tuple(tofu_search.FORMS))
     _check_names("quarter_methods", config.quarter_methods, tuple(tofu_quarter.SEARCHED))
     _check_names("relearn", config.relearn, SUBSET_MODES)
@@ -297,10 +299,10 @@ def _check(config: Config) -> None:
         )
     if not 0 < config.forget_percent < 100:
         raise ValueError(f"forget_percent must lie in (0, 100), got {config.forget_percent}")
-    if not all(0 < percent < config.forget_percent for percent in config.fewer_percents):
+    others = config.other_percents
+    if config.forget_percent in others or not all(0 < percent < 100 for percent in others):
         raise ValueError(
-            f"fewer_percents must lie in (0, {config.forget_percent:g}), below forget_percent, got "
-            f"{config.fewer_percents}"
+            f"other_percents must lie in (0, 100) and leave out forget_percent, got {others}"
         )
     if not config.search_percents or not all(0 < p < 100 for p in config.search_percents):
         raise ValueError(f"search_percents must lie in (0, 100), got {config.search_percents}")

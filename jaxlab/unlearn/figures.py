@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxlab.runs.figures import PALETTE, band, styled, subplots
@@ -120,22 +121,47 @@ def dashes(method: str) -> str:
 def tofu_paths(paths: dict, retrained) -> Figure:
     """Model utility over forget quality, and forgetting over epochs, of every method."""
     figure, (left, right) = subplots(1, 2, width=9.2, height=3.6)
+    _balance(left, paths, retrained)
     for name, path in paths.items():
         style = {"color": color_of(name), "linestyle": dashes(name)}
-        log_quality = np.log10(np.maximum(path["fq"], 1e-30))
-        left.plot(log_quality, path["mu"], marker=".", label=name, **style)
-        left.plot(log_quality[-1:], path["mu"][-1:], "o", color=color_of(name))
         right.plot(np.linspace(0, 1, len(path["nll"])), path["nll"], **style)
-    first = next(iter(paths.values()))
-    left.plot(np.log10(first["fq"][:1]), first["mu"][:1], "k*", markersize=9, label="original")
-    left.plot([0], [retrained.model_utility], "kP", markersize=8, label="retrained")
-    left.axvline(np.log10(0.05), color=GREY, linestyle=":", linewidth=1)
-    left.set(xlabel="log10 forget quality", ylabel="model utility")
     left.set_title("Forgetting against utility along the way")
+    left.set_ylabel("model utility")
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
     right.set(xlabel="share of the epochs", ylabel="nats per token", yscale="log")
     right.set_title("NLL of the answers to forget")
     return figure
+
+
+@styled
+def tofu_percents(found: dict) -> Figure:
+    """Utility over forget quality along every method's way, a panel a share of the rows.
+
+    found: of each share, percent, the paths and the report of the retrained model.
+    """
+    figure, panels = subplots(1, len(found), width=3.1 * len(found), height=3.4, squeeze=False)
+    for panel, (percent, (paths, retrained)) in zip(panels[0], found.items(), strict=True):
+        _balance(panel, paths, retrained)
+        panel.set(ylim=(-0.03, 1))
+        panel.set_title(f"forget {percent:g}%")
+    panels[0][0].set_ylabel("model utility")
+    handles = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=6)
+    return figure
+
+
+def _balance(axes: Axes, paths: dict, retrained) -> None:
+    """Utility over forget quality: a line a method with its end marked, original, retrained."""
+    for name, path in paths.items():
+        color = color_of(name)
+        log_quality = np.log10(np.maximum(path["fq"], 1e-30))
+        axes.plot(log_quality, path["mu"], dashes(name), marker=".", color=color, label=name)
+        axes.plot(log_quality[-1:], path["mu"][-1:], "o", color=color)
+    first = next(iter(paths.values()))
+    axes.plot(np.log10(first["fq"][:1]), first["mu"][:1], "k*", markersize=9, label="original")
+    axes.plot([0], [retrained.model_utility], "kP", markersize=8, label="retrained")
+    axes.axvline(np.log10(0.05), color=GREY, linestyle=":", linewidth=1)
+    axes.set(xlabel="log10 forget quality")
 
 
 @styled

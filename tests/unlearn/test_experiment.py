@@ -102,7 +102,7 @@ def test_every_part_runs(tmp_path):
         "gammas": (0.0,),
         "betas": (2.5,),
         "seeds": 2,
-        "fewer_percents": (3.0,),
+        "other_percents": (3.0,),
     }
     claims = run_with(tmp_path, **config)
     found = {claim.id: claim for claim in claims}
@@ -279,7 +279,11 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"search_cells": 9}, "search_cells must be <= 8, got 9"),
         ({"search_methods": ("GA",)}, "search_methods must be of NPO"),
         ({"search_percents": (0.0,)}, r"search_percents must lie in \(0, 100\)"),
-        ({"fewer_percents": (5.0, 10.0)}, r"fewer_percents must lie in \(0, 10\)"),
+        (
+            {"other_percents": (5.0, 10.0)},
+            "leave out forget_percent",
+        ),
+        ({"other_percents": (100.0,)}, r"other_percents must lie in \(0, 100\)"),
         ({"seeds": 0}, "seeds must be >= 1, got 0"),
         ({"experiment": "search", "model_dir": "x"}, "leave model_dir out"),
         ({"half_settings": 4}, "half_settings must be at most 3, got 4"),

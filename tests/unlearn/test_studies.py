@@ -12,6 +12,7 @@ from jaxlab.unlearn import experiment
 from jaxlab.unlearn.studies import (
     random_features,
     tofu_bench,
+    tofu_comparison,
     tofu_half,
     tofu_methods,
     tofu_quarter,
@@ -48,14 +49,16 @@ def path(mu, fq=None, prob=None, ks=None):
 
 
 def test_scores_of_other_questions_are_another_phase(tmp_path, monkeypatch):
-    monkeypatch.setattr(tofu_methods, "retrained", lambda *arguments: None)
+    monkeypatch.setattr(tofu_comparison, "retrained", lambda *arguments: None)
 
     def evaluation(forget, retain, questions):
         return SimpleNamespace(logs=lambda params: {"count": np.array(questions)})
 
     bench = SimpleNamespace(number=0, split=lambda percent: (None, None), evaluation=evaluation)
     with Run(tmp_path) as run:
-        few, many = (tofu_methods.scores(bench, run, None, None, 25, count) for count in (60, 200))
+        few, many = (
+            tofu_comparison.scores(bench, run, None, None, 25, count) for count in (60, 200)
+        )
     assert [int(found.logs["count"]) for found in (few, many)] == [60, 200]
     assert [int(found.retrained_logs["count"]) for found in (few, many)] == [60, 200]
 
@@ -70,7 +73,7 @@ def comparison(npo_fq, npo_mu, ga_mu=0.0):
         "SimNPO+RT": ([0.8, 0.79], 1e-3),
     }
     paths = {name: path(mu, fq=[1e-9, fq]) for name, (mu, fq) in ends.items()}
-    return tofu_methods.Comparison(judged(), {}, paths)
+    return tofu_comparison.Comparison(judged(), {}, paths)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +179,21 @@ def without_models(monkeypatch):
         return np.linspace(0.1, 2, len(rows.tokens))
 
     one_model = {"w": np.zeros(())}
-    studies = (tofu_methods, tofu_quarter, tofu_half, tofu_sweeps, tofu_relearning, tofu_search)
+    studies = (
+        tofu_comparison,
+        tofu_quarter,
+        tofu_half,
+        tofu_sweeps,
+        tofu_relearning,
+        tofu_search,
+    )
     for module in studies:
         for name in ("original", "retrained", "finetuned"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda *arguments: one_model)
         if hasattr(module, "unlearned"):
             monkeypatch.setattr(module, "unlearned", unlearned)
-    monkeypatch.setattr(tofu_methods, "answer_nll", nll)
+    monkeypatch.setattr(tofu_comparison, "answer_nll", nll)
     monkeypatch.setattr(tofu_relearning, "_nll", nll)
     path = SimpleNamespace(params={"w": np.zeros(3)})
     monkeypatch.setattr(tofu_relearning, "relearn", lambda *arguments, **settings: path)
@@ -198,23 +208,24 @@ def test_every_study_takes_every_model(without_models, tmp_path):
         tofu_authors=20,
         tofu_vocab=600,
         tofu_length=128,
-        tofu_methods=tuple(tofu_methods.METHODS),
+        tofu_methods=tuple(tofu_comparison.METHODS),
         seeds=2,
-        fewer_percents=(1.0, 5.0),
+        other_percents=(1.0, 50.0),
         parts=tuple(experiment.PARTS),
         quarter_questions=40,
     )
     with Run(tmp_path, config) as run:
         claims = experiment._tofu(config, run, tofu_bench.load_bench(config), None)
     rows = {claim.id: claim for claim in claims}
-    assert {"N1-tofu", "N4", "N5", "S3", "N4-1", "N4-5", "N6", "N8"} <= rows.keys()
+    assert {"N1-tofu", "N4", "N5", "S3", "N4-1", "N4-50", "N6", "N8"} <= rows.keys()
     assert {"S5", "S5b", "S5c", "S7", "S8"} <= rows.keys()
     for name in ("N1-tofu", "N5", "S5c"):
         assert "n=2" in rows[name].measured
-    assert rows["N4-1"].verdict == rows["N4-5"].verdict == "reported"
+    assert rows["N4-1"].verdict == rows["N4-50"].verdict == "reported"
     phases = {path.stem for path in (tmp_path / "results").iterdir()}
-    assert {"tofu_10_NPO+RT_1", "tofu_5_NPO+RT_1", "tofu_half_GA+KL_0_1"} <= phases
+    assert {"tofu_10_NPO+RT_1", "tofu_50_KTO+RT_0", "tofu_half_GA+KL_0_1"} <= phases
     assert {"tofu_quarter_NPO+RT_1", "tofu_quarter_ends_1", "tofu_halves_1"} <= phases
+    assert "tofu_1_NPO+RT_1" not in phases  # the first model alone forgets other shares
     assert "tofu_10_KTO+RT_1" not in phases  # no criterion names it: once is enough
     assert {number for number, _ in without_models} == {0, 1}
     by_model = [{key for number, key in without_models if number == i} for i in (0, 1)]

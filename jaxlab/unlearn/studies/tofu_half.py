@@ -8,7 +8,7 @@ from jaxlab.runs import Claim, Run, holds, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
-from jaxlab.unlearn.studies.tofu_methods import Scores, scores
+from jaxlab.unlearn.studies.tofu_comparison import Scores, scores
 
 STATEMENTS = {
     "N6": "NPO is the first method with reasonable results when half of the data is forgotten",

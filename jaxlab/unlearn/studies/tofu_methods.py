@@ -1,131 +1,46 @@
 """N1, N4, N5 and S3 on mini-TOFU: every method forgets the same authors, evaluated on the way."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, spread
 from jaxlab.unlearn import figures
-from jaxlab.unlearn.answers import answer_lengths, answer_nll
-from jaxlab.unlearn.methods import method_config
+from jaxlab.unlearn.answers import answer_lengths
 from jaxlab.unlearn.preference_losses import npo_weight, simnpo_weight
-from jaxlab.unlearn.studies.tofu_bench import (
-    Bench,
-    Recipe,
-    original,
-    retrained,
-    take,
-    unlearned,
+from jaxlab.unlearn.studies import tofu_percents
+from jaxlab.unlearn.studies.tofu_bench import Bench, take
+from jaxlab.unlearn.studies.tofu_comparison import (
+    METHODS,
+    Comparison,
+    Scores,
+    compare,
+    ends,
+    mean,
+    p_values,
+    table,
 )
-from jaxlab.unlearn.tofu_evaluation import Evaluation
-from jaxlab.unlearn.tofu_metrics import SPLITS, TofuReport, tofu_report
+from jaxlab.unlearn.tofu_metrics import SPLITS
 
-METHODS = {
-    "GA": method_config("ga"),
-    "GA+RT": method_config("ga+rt"),
-    "GA+KL": method_config("ga+kl"),
-    "IDK+RT": method_config("idk+rt"),
-    "DPO+RT": method_config("dpo+rt"),
-    "KTO+RT": method_config("kto+rt"),
-    "NPO": method_config("npo"),
-    "NPO+RT": method_config("npo+rt"),
-    "SimNPO": method_config("simnpo"),
-    "SimNPO+RT": method_config("simnpo+rt"),
-}
 # The rows that criteria name, and SimNPO+RT.
 _JUDGED = ("GA", "GA+RT", "GA+KL", "IDK+RT", "DPO+RT", "NPO+RT", "SimNPO+RT")
-_PUBLISHED_FEWER = {
-    5.0: "forget05 FQ / MU: GA 1.9e-9 / 0.00, GradDiff 3.6e-9 / 0.56, IDK 1.9e-9 / 0.57, NPO 0.79 "
-    "/ 0.57, SimNPO 0.99 / 0.58"
-}
 _PUBLISHED = (
     "forget10 FQ / MU: GA 2.2e-16 / 0.00, GradDiff 3.7e-15 / 0.54, IDK 2.9e-14 / 0.54, NPO 0.29 / "
     "0.55, SimNPO 0.45 / 0.62"
 )
 
 
-class Scores(NamedTuple):
-    """What models are compared with on one forget set.
-
-    Attributes:
-      evaluation: the questions.
-      logs: of the original model.
-      retrained_logs: of the model that never saw the forget set.
-    """
-
-    evaluation: Evaluation
-    logs: dict
-    retrained_logs: dict
-
-    def report(self, logs: dict) -> TofuReport:
-        """The report of one model's logs."""
-        return tofu_report(logs, self.retrained_logs)
-
-    def path(self, found: dict) -> dict[str, np.ndarray]:
-        """Numbers along a path, the original first: `[snapshots + 1]` each."""
-        steps = [self.logs, *(found[name] for name in sorted(found, key=int))]
-        reports = [self.report(logs) for logs in steps]
-        return {
-            "fq": np.array([report.forget_quality for report in reports]),
-            "ks": np.array([report.ks_statistic for report in reports]),
-            "mu": np.array([report.model_utility for report in reports]),
-            "prob": np.array([report.metrics["forget"]["prob"] for report in reports]),
-            "nll": np.array([logs[SPLITS["forget"]]["avg_gt_loss"].mean() for logs in steps]),
-        }
-
-
-class Comparison(NamedTuple):
-    """Methods that made one model forget.
-
-    Attributes:
-      judged: the questions, the original and the retrained model.
-      results: of each method, `logs` along its path and `fluency` of its last answers.
-      paths: of each method, the numbers of `Scores.path`.
-    """
-
-    judged: Scores
-    results: dict[str, dict]
-    paths: dict[str, dict]
-
-
-def scores(
-    bench: Bench,
-    run: Run,
-    known: Any,
-    start: Any,
-    percent: float,
-    questions: int,
-    *,
-    retrained_percent: float | None = None,
-) -> Scores:
-    """Evaluates the original and the retrained model on a forget set of `percent`.
-
-    `retrained_percent`: share of the rows that the retrained model never saw, by default the
-    forget set's own; a larger one serves as well, since the forgotten rows are the last ones.
-    """
-    retain, forget = bench.split(percent)
-    evaluation = bench.evaluation(forget, retain, questions)
-    unseen = retrained_percent or percent
-    never = retrained(bench, run, start, unseen)
-    place = f"tofu_scores_{percent:g}_{questions}"
-    return Scores(
-        evaluation,
-        run.once(f"{place}_original_{bench.number}", lambda: evaluation.logs(known)),
-        run.once(f"{place}_retrained_{unseen:g}", lambda: evaluation.logs(never)),
-    )
-
-
 def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
-    """All methods at `forget_percent`, and the principal ones on less."""
+    """All methods at `forget_percent`, and on less and more."""
     percent = config.forget_percent
     found = []
     for number in range(config.seeds):
         # What no criterion names runs once.
         names = [name for name in config.tofu_methods if number == 0 or name in _JUDGED]
         model = bench._replace(number=number)
-        found.append(compare(config, run, model, start, percent, names, config.tofu_snapshots))
+        found.append(compare(config, run, model, start, percent, names))
     first = found[0]
     for name, path in first.paths.items():
         for step in range(len(path["fq"])):
@@ -141,56 +56,8 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         _balance(config, found, percent),
         _sense(config, found),
         _evenness_of_weights(weights),
-        *_fewer(config, run, bench, start),
+        *tofu_percents.measure(config, run, bench, start, first),
     ]
-
-
-def compare(
-    config,
-    run: Run,
-    bench: Bench,
-    start: Any,
-    percent: float,
-    names: Sequence[str],
-    snapshots: int,
-    *,
-    retrained_percent: float | None = None,
-) -> Comparison:
-    """Makes the model of `bench.number` forget by every method named."""
-    known = original(bench, run, start)
-    retain, forget = bench.split(percent)
-    judged = scores(
-        bench,
-        run,
-        known,
-        start,
-        percent,
-        config.tofu_questions,
-        retrained_percent=retrained_percent,
-    )
-    never = retrained(bench, run, start, retrained_percent or percent)
-    results = {}
-    for name in progress(names, f"methods at {percent:g}%"):
-        recipe = Recipe(METHODS[name], config.lr, config.epochs, snapshots=snapshots)
-
-        def one(recipe: Recipe = recipe) -> dict:
-            key = bench.key(f"methods at {percent:g}%: unlearning")
-            path = unlearned(bench, known, forget, retain, recipe, key)
-            logs = judged.evaluation.path_logs(path)
-            return {"logs": logs, "fluency": _fluency(bench, judged.evaluation, never, logs)}
-
-        results[name] = run.once(f"tofu_{percent:g}_{name}_{bench.number}", one)
-    return Comparison(
-        judged, results, {name: judged.path(result["logs"]) for name, result in results.items()}
-    )
-
-
-def _fluency(bench: Bench, evaluation: Evaluation, never: Any, logs: dict) -> np.ndarray:
-    """NLL per token of the last greedy answers under the retrained model, `[questions]`."""
-    answers = logs[max(logs, key=int)]["answers"]
-    questions = [qa.question for qa in evaluation.sets["forget"]]
-    rows = bench.speaker.encode(list(zip(questions, map(str, answers), strict=True)))
-    return answer_nll(bench.speaker, never, rows)
 
 
 def _weights(bench: Bench, forget: np.ndarray, found: Comparison) -> dict:
@@ -211,16 +78,8 @@ def _weights(bench: Bench, forget: np.ndarray, found: Comparison) -> dict:
     return weights
 
 
-def _ends(found: list[Comparison], field: str) -> dict[str, np.ndarray]:
-    """The last value of every method's path, one a model `[models]`."""
-    return {
-        name: np.array([each.paths[name][field][-1] for each in found if name in each.paths])
-        for name in found[0].paths
-    }
-
-
 def _collapse(config, found: list[Comparison], percent: float) -> Claim:
-    end = {name: mu for name, mu in _ends(found, "mu").items() if name.startswith("GA")}
+    end = {name: mu for name, mu in ends(found, "mu").items() if name.startswith("GA")}
     before = [each.judged.report(each.judged.logs).model_utility for each in found]
     return Claim(
         "N1-tofu",
@@ -234,7 +93,7 @@ def _collapse(config, found: list[Comparison], percent: float) -> Claim:
 
 
 def _balance(config, found: list[Comparison], percent: float) -> Claim:
-    fq, mu = _ends(found, "fq"), _ends(found, "mu")
+    fq, mu = ends(found, "fq"), ends(found, "mu")
     before = np.array([each.judged.report(each.judged.logs).model_utility for each in found])
     rivals = np.max([fq[name] for name in fq if name.startswith(("GA", "IDK", "DPO"))], axis=0)
     met = (
@@ -246,13 +105,13 @@ def _balance(config, found: list[Comparison], percent: float) -> Claim:
         "N4",
         "NPO balances forgetting and utility better than its baselines on TOFU",
         _PUBLISHED,
-        f"FQ / MU: NPO+RT {_few(fq['NPO+RT'])} / {_mean(mu['NPO+RT'])}, best FQ of GA, IDK, DPO "
-        f"{_few(rivals)}, GA's MU {_mean(mu['GA'])}",
+        f"FQ / MU: NPO+RT {p_values(fq['NPO+RT'])} / {mean(mu['NPO+RT'])}, best FQ of GA, IDK, DPO "
+        f"{p_values(rivals)}, GA's MU {mean(mu['GA'])}",
         _judged(config, met),
         detail=f"Mini-TOFU (a small model trained here), forget {percent:g}%, "
-        f"{config.epochs} epochs at {config.lr:g}. {_table(found)} A collapsed model can reach a "
+        f"{config.epochs} epochs at {config.lr:g}. {table(found)} A collapsed model can reach a "
         "high FQ by accident; best FQ of checkpoints with MU >= 0.9 of the original's: "
-        + ", ".join(f"{name} {_few(quality)}" for name, quality in _useful(found).items())
+        + ", ".join(f"{name} {p_values(quality)}" for name, quality in _useful(found).items())
         + ". Criterion, for every model: NPO+RT's FQ at least ten times that of every GA, IDK and "
         "DPO row, MU >= 0.9 of the original's, GA's MU < 0.05.",
     )
@@ -269,60 +128,6 @@ def _useful(found: list[Comparison]) -> dict[str, np.ndarray]:
         name: np.array([best(each.paths[name]) for each in found if name in each.paths])
         for name in found[0].paths
     }
-
-
-def _table(found: list[Comparison]) -> str:
-    """Every method at the end, with the original and the retrained model."""
-    fq, mu, ks = (_ends(found, field) for field in ("fq", "mu", "ks"))
-    judged = [each.judged for each in found]
-    before = [each.report(each.logs) for each in judged]
-    never = judged[0].report(judged[0].retrained_logs)
-    return (
-        f"{len(judged[0].evaluation.sets['forget'])} forget questions, {len(found)} models. FQ / "
-        f"MU / KS distance at the end: original {_few([r.forget_quality for r in before])} / "
-        f"{_mean([r.model_utility for r in before])} / "
-        f"{_mean([r.ks_statistic for r in before])}, retrained 1 / {never.model_utility:.3f} / 0; "
-        + ", ".join(
-            f"{name} {_few(fq[name])} / {_mean(mu[name])} / {_mean(ks[name])}" for name in fq
-        )
-        + "."
-    )
-
-
-def _fewer(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
-    """The same where less is forgotten, at the end; no criterion was set for these."""
-    claims, unseen = [], config.forget_percent
-    for percent in config.fewer_percents:
-        found = [
-            compare(
-                config,
-                run,
-                bench._replace(number=number),
-                start,
-                percent,
-                [name for name in _JUDGED if name in config.tofu_methods],
-                snapshots=1,
-                retrained_percent=unseen,
-            )
-            for number in range(config.seeds)
-        ]
-        fq, mu = _ends(found, "fq"), _ends(found, "mu")
-        shown = [name for name in ("NPO+RT", "SimNPO+RT", "GA", "GA+RT") if name in fq]
-        claims.append(
-            Claim(
-                f"N4-{percent:g}",
-                f"NPO balances forgetting and utility better than its baselines on TOFU, forget "
-                f"{percent:g}%",
-                _PUBLISHED_FEWER.get(percent, ""),
-                "FQ / MU: "
-                + ", ".join(f"{name} {_few(fq[name])} / {_mean(mu[name])}" for name in shown),
-                "reported",
-                detail=f"Mini-TOFU, {config.epochs} epochs at {config.lr:g}. {_table(found)} The "
-                f"retrained model never saw the last {unseen:g}%, these among them. So few "
-                "questions make mild p-values even for bad models; no criterion was set.",
-            )
-        )
-    return claims
 
 
 def _sense(config, found: list[Comparison]) -> Claim:
@@ -392,15 +197,6 @@ def _sample_answers(judged: Scores, results: dict, shown: int = 3) -> str:
             lines.append(f"- {name}: {logs[max(logs, key=int)]['answers'][i]}")
         lines.append("")
     return "\n".join(lines)
-
-
-def _mean(values: Any) -> str:
-    return f"{np.mean(values):.3f}"
-
-
-def _few(values: Any) -> str:
-    """p-values one by one: their mean says nothing."""
-    return " ".join(f"{value:.2g}" for value in values)
 
 
 def _judged(config, condition) -> str:

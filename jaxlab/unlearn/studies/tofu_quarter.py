@@ -24,7 +24,7 @@ from jaxlab.unlearn.studies.tofu_bench import (
     take,
     unlearned,
 )
-from jaxlab.unlearn.studies.tofu_methods import Scores, scores
+from jaxlab.unlearn.studies.tofu_comparison import Scores, scores
 from jaxlab.unlearn.tofu_metrics import SPLITS, tofu_report
 
 STATEMENTS = {

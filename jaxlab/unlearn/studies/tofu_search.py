@@ -15,7 +15,7 @@ from jaxlab.runs import Claim, Run, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import UnlearnConfig, method_config
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
-from jaxlab.unlearn.studies.tofu_methods import Scores, scores
+from jaxlab.unlearn.studies.tofu_comparison import Scores, epochs_at, scores
 
 CELLS = 8
 _USEFUL = 0.95
@@ -58,13 +58,6 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         run.write_json("selected.json", selected)
         run.figure("search", figures.search(rows, selected))
     return [_claim(config, rows, selected)]
-
-
-def epochs_at(config, percent: float) -> int:
-    """Epochs of a cell: fewer where an epoch has more steps."""
-    if percent >= 50:
-        return config.half_epochs
-    return config.quarter_epochs if percent >= 25 else config.epochs
 
 
 def _cells(config, run: Run, bench: Bench, start: Any, percent: float) -> tuple[Scores, list]:

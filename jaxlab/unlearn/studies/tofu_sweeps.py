@@ -6,7 +6,7 @@ from jaxlab.runs import Claim, Run, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
-from jaxlab.unlearn.studies.tofu_methods import scores
+from jaxlab.unlearn.studies.tofu_comparison import scores
 
 STATEMENTS = {
     "N8": "The retain term also raises forget quality: up to weight 2 it grows, beyond it falls",
