@@ -19,7 +19,7 @@ from jaxlab.lm.params import init_params
 from jaxlab.lm.sampling import SamplingConfig
 from jaxlab.lm.text_experiment import evaluate_on_text, generate_text, train_on_text
 from jaxlab.lm.training import train
-from jaxlab.runs import Claim, Run, holds, option
+from jaxlab.runs import Claim, Run, claim_order, holds, not_run, option
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def run(config: Config, run: Run) -> list[Claim]:
     if config.experiment != "all":
         return run.write_claims(parts[config.experiment](config, run))
     claims = [*_check(config, run), *_copy(config, run), *_need_peers()]
-    claims.sort(key=lambda claim: int(claim.id[1:]))
+    claims.sort(key=claim_order)
     return run.write_claims([*claims, *train_on_text(config, run)])
 
 
@@ -196,7 +196,7 @@ def _split_claim(config: Config, run: Run) -> Claim:
     available = jax.local_device_count()
     if available == 1:
         reason = f"one device; {_FOUR_DEVICES}"
-        return Claim("L4", statement, "< 1e-4", "", "not run", detail=reason)
+        return not_run("L4", statement, reason, paper="< 1e-4")
     count = 4 if available >= 4 else 2
     key = jax.random.key(config.seed)
     errors = run.once(f"splits_{count}", lambda: conformance.measure_splits(key, count))
@@ -216,7 +216,7 @@ def _sharding_claim(config: Config, run: Run) -> Claim:
     paper = "< 1e-4; every matrix split 4 ways"
     if jax.device_count() < 4 or jax.process_count() > 1:
         reason = f"needs four devices of one process; {_FOUR_DEVICES}"
-        return Claim("L9", statement, paper, "", "not run", detail=reason)
+        return not_run("L9", statement, reason, paper=paper)
     numbers = run.once(
         "sharding", lambda: conformance.measure_sharding(jax.random.key(config.seed))
     )
@@ -243,7 +243,7 @@ _COPY = LMConfig(
 
 def _copy(config: Config, run: Run) -> list[Claim]:
     curve = run.once("copy", lambda: _learn_to_copy(config.seed, config.copy_steps))
-    run.figure("copying", figures.draw_copying(curve["steps"], curve["losses"], _COPY.vocab_size))
+    run.figure("copying", figures.copying(curve["steps"], curve["losses"], _COPY.vocab_size))
     loss, accuracy = float(curve["losses"][-1]), float(curve["accuracy"])
     return [
         Claim(
@@ -296,7 +296,7 @@ def _need_peers() -> list[Claim]:
     """The rows that compare with transformers; benchmarks and tests write them."""
     where = "needs transformers and torch: benchmarks/lm.py --workdir=... measures it"
     return [
-        Claim(name, statement, paper, "", "not run", detail=where)
+        not_run(name, statement, where, paper=paper)
         for name, statement, paper in (
             ("L1", "One implementation covers eight families", "logits within 1e-4"),
             ("L3", "Checkpoints round-trip through transformers", "bitwise; logits < 1e-6"),

@@ -10,7 +10,7 @@ from jaxlab.optim.gradient_descent import GDResult
 from jaxlab.optim.perceptron import batch_perceptron, perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 # Loss and rule of each variant. The abstract speaks of the second; its sentence is proved for the
 # first, and the third is the rule for which it is observed with the logistic loss too.
@@ -131,13 +131,10 @@ def _bound_row(row: str, variant: str, etas, measured: dict) -> Claim:
 def _arbitrarily_small_row(etas, result: dict) -> Claim:
     after = result["after_burn_in"]
     if np.isnan(after).any():
-        return Claim(
+        return not_run(
             "LS3",
             STATEMENTS["LS3"],
-            "",
-            "",
-            "not run",
-            detail="2/gamma^2 steps are more than --max_steps",
+            "2/gamma^2 steps are more than --max_steps",
         )
     return Claim(
         "LS3",

@@ -20,7 +20,7 @@ from jaxlab.optim.problems import (
 )
 from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.stepsize import check_eta
-from jaxlab.runs import Claim, Run, option, progress
+from jaxlab.runs import Claim, Run, not_run, option, progress
 
 _INSEPARABLE = (
     "{data} is not linearly separable: the theory does not apply. Add features (products, a "
@@ -153,7 +153,7 @@ def _same_label(label, text: str) -> bool:
 
 def _not_run(config: Config, rows: Iterable[str]) -> list[Claim]:
     reason = _INSEPARABLE.format(data=config.data)
-    return [Claim(row, STATEMENTS[row], "", "", "not run", detail=reason) for row in rows]
+    return [not_run(row, STATEMENTS[row], reason) for row in rows]
 
 
 def _convergence(config: Config, run: Run, own: Problems | None) -> list[Claim]:

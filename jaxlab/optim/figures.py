@@ -10,7 +10,7 @@ from jaxlab.optim.bounds import log_risk_bound
 from jaxlab.optim.convergence import IMBALANCE_ETAS
 from jaxlab.optim.lower_bounds import OPTIMAL
 from jaxlab.optim.problems import eta_label
-from jaxlab.runs.figures import PALETTE, styled, subplots
+from jaxlab.runs.figures import BLUE, PALETTE, VERMILION, styled, subplots
 
 _VARIANT_LABELS = {
     "exponential": "exponential",
@@ -182,15 +182,13 @@ def lower_bounds(batch: Mapping, etas: Sequence[float]) -> Figure:
                 first[found, i],
                 s=26 if large else 12,
                 marker="D" if large else "o",
-                color=PALETTE[0] if large else PALETTE[1],
+                color=BLUE if large else VERMILION,
                 alpha=0.8 if large else 0.4,
                 linewidths=0,
                 zorder=3 if large else 2,
             )
-    axes.scatter(
-        [], [], marker="D", color=PALETTE[0], label="exponential; logistic potential, eta ≥ 10⁴"
-    )
-    axes.scatter([], [], color=PALETTE[1], label="other losses, rules and etas")
+    axes.scatter([], [], marker="D", color=BLUE, label="exponential; logistic potential, eta ≥ 10⁴")
+    axes.scatter([], [], color=VERMILION, label="other losses, rules and etas")
     line = np.array([min_steps.min() * 0.85, min_steps.max() * 1.18])
     axes.plot(line, line, color="0.2", label="lower bound d", **_DASHED)
     axes.set(xscale="log", yscale="log", xlabel="d", ylabel="steps to the first separator")

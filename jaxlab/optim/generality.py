@@ -14,7 +14,7 @@ from jaxlab.optim.losses import margin_loss
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.two_layer import init_two_layer, run_two_layer_gd
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 # Name, loss and degree.
 LOSSES = {
@@ -94,13 +94,10 @@ def claims(losses: dict | None, problems: Problems, networks: dict) -> list[Clai
 
 def _losses_row(measured: dict | None) -> Claim:
     if measured is None:
-        return Claim(
+        return not_run(
             "LS9",
             STATEMENTS["LS9"],
-            "",
-            "",
-            "not run",
-            detail="2/gamma^2 steps are more than --max_steps",
+            "2/gamma^2 steps are more than --max_steps",
         )
     below = all((measured[name]["potential"] <= measured[name]["target"]).all() for name in LOSSES)
 

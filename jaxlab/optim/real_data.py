@@ -14,7 +14,7 @@ from jaxlab.optim.losses import log_risk
 from jaxlab.optim.perceptron import batch_perceptron, perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 TARGETS = (1e-2, 1e-8, 1e-30, 1e-100, 1e-300)
 # What the paper's rules are compared with: loss, rule, etas.
@@ -200,10 +200,7 @@ def claims(measured: dict[str, dict], etas: Sequence[float], num_steps: int) -> 
     ]
     limit = f" Out of reach of {num_steps} steps: {', '.join(beyond)}." if beyond else ""
     if not within:
-        return [
-            Claim(row, STATEMENTS[row], "", "", "not run", detail=limit.strip())
-            for row in ("LS11", "LS12")
-        ]
+        return [not_run(row, STATEMENTS[row], limit.strip()) for row in ("LS11", "LS12")]
     return [
         _small_risk_row(within, nearest(etas, 1e4), limit),
         _separator_row(within, nearest(etas, 1e3), limit),

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from jaxlab.prm.compact import EPSILONS
 from jaxlab.prm.tampering import Drift
-from jaxlab.runs.figures import PALETTE, band, styled, subplots
+from jaxlab.runs.figures import BLUE, GREEN, PALETTE, band, styled, subplots
 
 ARMS = {
     "autoprm": "AutoPRM",
@@ -97,7 +97,7 @@ def granularity(sweeps: Sequence[dict], plans: Sequence[dict]) -> Figure:
     accuracy.set(xlabel="granularity", ylabel="final accuracy")
     accuracy.legend()
     realised = np.array([p["realised"].mean(1) for p in plans])
-    band(switch, EPSILONS, realised, color=PALETTE[2], label="network")
+    band(switch, EPSILONS, realised, color=GREEN, label="network")
     switch.plot([0, 1], [0, 1], ":", color="0.5", label="as asked")
     switch.set(xlabel="asked granularity", ylabel="steps / steps of the full plan")
     switch.legend()
@@ -110,7 +110,7 @@ def spending(votes: Sequence[dict]) -> Figure:
     figure, axis = subplots(width=7.0, height=3.4)
     for row, (name, _) in enumerate(_WAYS.items()):
         values = [float(np.mean(v[name])) for v in votes]
-        axis.barh(row, np.mean(values), color=PALETTE[0], alpha=0.75)
+        axis.barh(row, np.mean(values), color=BLUE, alpha=0.75)
         axis.plot(values, [row] * len(values), ".", color="0.2")
     axis.set(xlabel="final accuracy", yticks=range(len(_WAYS)), yticklabels=_WAYS.values())
     axis.invert_yaxis()

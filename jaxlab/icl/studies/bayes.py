@@ -8,8 +8,8 @@ from jaxlab.icl import figures
 from jaxlab.icl.bayes import bayes_risk
 from jaxlab.icl.gd_beta import min_gd_beta_risk, signal_eigenvalues
 from jaxlab.icl.prior import make_prior
-from jaxlab.icl.studies.settings import main_prior, study_key
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.icl.studies.settings import main_prior
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 
 SNRS = (0.1, 1.0, 10.0, 100.0)
 DECAYS = (0, 1, 2)  # eigenvalues i^-0, i^-1, i^-2 of the input covariance

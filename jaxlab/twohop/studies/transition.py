@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, not_run, spread
 from jaxlab.twohop import figures
 from jaxlab.twohop.studies.main_runs import Outcome
 from jaxlab.twohop.transition import first_crossing
@@ -88,7 +88,7 @@ def _guessing(outcomes: list[Outcome], config) -> Claim:
         "other / target > 0.6, source and bridge < half of other, all ends together > 0.5."
     )
     if config.n_chains < 2:
-        return Claim("C3", statement, "", "", "not run", detail="One chain has no other ends.")
+        return not_run("C3", statement, "One chain has no other ends.")
     seen = found(outcomes)
     if not seen:
         return nothing_found("C3", statement, criterion)
@@ -148,9 +148,7 @@ def crossings(outcome: Outcome) -> list[float]:
 
 def three_layers_only(name: str, statement: str) -> Claim:
     """The row of a claim about layers that this model does not have."""
-    return Claim(
-        name, statement, "", "", "not run", detail="The claim is about three layers (--n_layers=3)."
-    )
+    return not_run(name, statement, "The claim is about three layers (--n_layers=3).")
 
 
 def nothing_found(name: str, statement: str, criterion: str) -> Claim:
