@@ -70,7 +70,7 @@ def best_of_n(
     sizes = {"n": n, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     for name, value in sizes.items():
         if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"{name} must be >= 1, got {value}")
     eos_ids = stop_tokens(eos_ids)
     tokens, lengths, scores, computed = [], [], [], 0
     for first in range(0, n, batch_size):

@@ -133,7 +133,7 @@ def token_saving(growth: float, alpha: float) -> float:
 def bon_kl_bound(n: int) -> float:
     """log n - (n - 1) / n nats, which KL(Best-of-n || model) does not exceed."""
     if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+        raise ValueError(f"n must be >= 1, got {n}")
     return math.log(n) - (n - 1) / n
 
 

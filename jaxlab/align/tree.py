@@ -55,7 +55,7 @@ def tree_best_of_n(
     }
     for name, value in sizes.items():
         if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"{name} must be >= 1, got {value}")
     if n_keep > n_roots:
         raise ValueError(f"n_keep {n_keep} exceeds n_roots {n_roots}: there are not that many rows")
     eos_ids = stop_tokens(eos_ids)

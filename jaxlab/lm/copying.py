@@ -22,9 +22,7 @@ def copy_batch(
         ValueError: length < 1 or vocab_size < 3.
     """
     if length < 1 or vocab_size < 3:
-        raise ValueError(
-            f"length={length}, vocab_size={vocab_size}: use at least one word and two kinds"
-        )
+        raise ValueError(f"length must be >= 1 and vocab_size >= 3, got {length} and {vocab_size}")
     rng = np.random.default_rng((seed, step))
     words = rng.integers(1, vocab_size, (batch_size, length), dtype=np.int32)
     separators = np.full((batch_size, 1), SEPARATOR, np.int32)

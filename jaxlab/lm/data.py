@@ -91,7 +91,7 @@ def pack(documents: Iterable[Document], length: int, *, pad_id: int = 0) -> dict
         ValueError: length < 2, or no tokens at all.
     """
     if length < 2:
-        raise ValueError(f"length={length}: a row needs two tokens to predict one")
+        raise ValueError(f"length must be >= 2, two tokens to predict one, got {length}")
     documents = [document for document in documents if len(document.ids)]
     if not documents:
         raise ValueError("there are no tokens to pack; the documents are empty")
@@ -145,7 +145,7 @@ class Batches:
 
     def __init__(self, rows: dict[str, np.ndarray], batch_size: int, *, seed: int):
         if batch_size <= 0:
-            raise ValueError(f"batch_size={batch_size}: use at least one row")
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.rows = rows
         self.batch_size = batch_size
         self.num_rows = len(next(iter(rows.values())))

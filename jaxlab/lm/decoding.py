@@ -127,7 +127,7 @@ def decode(
 def check_new_tokens(max_new_tokens: int):
     """Raises ValueError unless max_new_tokens is positive."""
     if max_new_tokens <= 0:
-        raise ValueError(f"max_new_tokens={max_new_tokens}: ask for at least one new token")
+        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
 
 
 def start_progress(

@@ -105,7 +105,7 @@ def stream_generate(
     arguments. Raises ValueError as `generate` does, at the call.
     """
     if chunk <= 0:
-        raise ValueError(f"chunk={chunk}: use a positive number of tokens per block")
+        raise ValueError(f"chunk must be >= 1, got {chunk}")
     prompt = _prepare(key, cfg, tokens, attention_mask, max_new_tokens)
     stops = _stops(cfg, eos_ids, stop_sequences)
     program = _Program(cfg, sampling, stops, compute_dtype, cache_dtype)

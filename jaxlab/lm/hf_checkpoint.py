@@ -73,7 +73,7 @@ def save_hf(
     """
     config = config_to_hf(cfg)
     if max_shard_bytes <= 0:
-        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+        raise ValueError(f"max_shard_bytes must be >= 1, got {max_shard_bytes}")
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     plan = _plan_shards(weight_map(cfg), params, max_shard_bytes)

@@ -40,14 +40,14 @@ class OptimizerConfig:
 
     def __post_init__(self):
         if self.schedule not in _DECAYS:
-            raise ValueError(f"schedule={self.schedule!r}: use one of {', '.join(_DECAYS)}")
+            raise ValueError(f"schedule must be one of {', '.join(_DECAYS)}, got {self.schedule!r}")
         if self.total_steps <= 0 or not 0 <= self.warmup_steps <= self.total_steps:
             raise ValueError(
-                f"warmup_steps={self.warmup_steps}, total_steps={self.total_steps}: "
-                "need 0 <= warmup_steps <= total_steps and total_steps > 0"
+                "need 0 <= warmup_steps <= total_steps and total_steps >= 1, got "
+                f"{self.warmup_steps} and {self.total_steps}"
             )
         if self.clip_norm < 0:
-            raise ValueError(f"clip_norm={self.clip_norm}: use 0 (off) or a positive norm")
+            raise ValueError(f"clip_norm must be >= 0 (0 is off), got {self.clip_norm}")
 
 
 def make_schedule(config: OptimizerConfig) -> Callable[[ArrayLike], jax.Array]:

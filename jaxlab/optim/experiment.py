@@ -117,7 +117,7 @@ def _check(config: Config) -> None:
         margin_loss(name)
     unknown = sorted(set(config.real_sets) - REAL_SETS.keys())
     if unknown:
-        raise ValueError(f"unknown real_sets {unknown}: choose from {', '.join(REAL_SETS)}")
+        raise ValueError(f"real_sets must be of {', '.join(REAL_SETS)}, got {', '.join(unknown)}")
 
 
 def _own_problem(config: Config) -> Problems:
