@@ -53,17 +53,17 @@ def best_of_n(
     doubles, so that early steps do not attend to empty slots; a batch ends when all its rows have.
 
     Args:
-        key: a typed key.
-        policy, reward_fn: see `Policy` and `RewardFn`.
-        prompt: [P] int32.
-        n: number of responses.
-        max_new_tokens: where a response is cut.
-        batch_size: rows at a time; None: all.
-        eos_ids: stop tokens.
-        pad_id: fills a response after its stop token.
+      key: a typed key.
+      policy, reward_fn: see `Policy` and `RewardFn`.
+      prompt: [P] int32.
+      n: number of responses.
+      max_new_tokens: where a response is cut.
+      batch_size: rows at a time; None: all.
+      eos_ids: stop tokens.
+      pad_id: fills a response after its stop token.
 
     Raises:
-        ValueError: n, max_new_tokens or batch_size <= 0; a bad prompt; a bad reward.
+      ValueError: n, max_new_tokens or batch_size <= 0; a bad prompt; a bad reward.
     """
     prompt = check_prompt(prompt)
     batch_size = n if batch_size is None else batch_size

@@ -15,17 +15,17 @@ class SpecRejConfig:
     """Settings of a speculative rejection; hashable. Raises ValueError that names the field.
 
     Attributes:
-        max_new_tokens: where a response is cut.
-        capacity_tokens: cache slots that fit into memory, see `token_capacity`.
-        alpha: fraction of the active rows that a round rejects, in [0, 1).
-        n_init: rows of the first round; None: as many as fit with `first_segment` new tokens each.
-        first_segment: new tokens before the first decision, where `n_init` is None.
-        min_segment: fewest new tokens of a round, even where they exceed the capacity.
-        prefix_shared: the rows share the prompt's slots, which then do not count.
-        keep_finished: a row that has ended stays in the pool though its round rejected it: free,
-            never worse, and not the paper's rule.
-        eos_ids: stop tokens, an id or several.
-        pad_id: fills a response after its stop token.
+      max_new_tokens: where a response is cut.
+      capacity_tokens: cache slots that fit into memory, see `token_capacity`.
+      alpha: fraction of the active rows that a round rejects, in [0, 1).
+      n_init: rows of the first round; None: as many as fit with `first_segment` new tokens each.
+      first_segment: new tokens before the first decision, where `n_init` is None.
+      min_segment: fewest new tokens of a round, even where they exceed the capacity.
+      prefix_shared: the rows share the prompt's slots, which then do not count.
+      keep_finished: a row that has ended stays in the pool though its round rejected it: free,
+        never worse, and not the paper's rule.
+      eos_ids: stop tokens, an id or several.
+      pad_id: fills a response after its stop token.
     """
 
     max_new_tokens: int

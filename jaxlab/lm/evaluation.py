@@ -25,15 +25,15 @@ def evaluate_loss(
     """Mean loss in nats per counted token over all rows; its exponential is the perplexity.
 
     Args:
-        params: the model's parameters.
-        cfg: the model's config.
-        rows: a batch of `next_token_loss` with any number of rows, as NumPy arrays.
-        batch_size: rows per call; one program is compiled.
-        lora: adapters.
-        **loss_kw: passed to `next_token_loss`; hashable.
+      params: the model's parameters.
+      cfg: the model's config.
+      rows: a batch of `next_token_loss` with any number of rows, as NumPy arrays.
+      batch_size: rows per call; one program is compiled.
+      lora: adapters.
+      **loss_kw: passed to `next_token_loss`; hashable.
 
     Raises:
-        ValueError: no token counts.
+      ValueError: no token counts.
     """
     count = len(rows["tokens"])
     rows = {"loss_mask": np.ones_like(rows["tokens"], bool)} | rows

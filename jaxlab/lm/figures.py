@@ -17,9 +17,9 @@ def training(rows: Sequence[dict], floor: float | None, unigram: float) -> Figur
     held-out stories are whole, which makes them easier.
 
     Args:
-        rows: logged metrics, each with tokens, loss, valid_loss.
-        floor: the text's entropy in nats per token, None where it is not known.
-        unigram: cross-entropy of the token frequencies, nats per token.
+      rows: logged metrics, each with tokens, loss, valid_loss.
+      floor: the text's entropy in nats per token, None where it is not known.
+      unigram: cross-entropy of the token frequencies, nats per token.
     """
     figure, axes = subplots(width=5.4, height=3.4)
     tokens = [row["tokens"] for row in rows]

@@ -17,14 +17,14 @@ class OptimizerConfig:
     """Settings of `make_schedule` and `make_optimizer`.
 
     Attributes:
-        peak_lr: learning rate after warmup.
-        schedule: "cosine", "linear", "constant" or "wsd" (warmup, stable, decay).
-        warmup_steps: steps over which the rate rises linearly to its peak.
-        total_steps: step at which the rate reaches `end_lr_ratio * peak_lr` and stays.
-        end_lr_ratio: final over peak learning rate.
-        weight_decay: decoupled decay of the parameters whose names start with "w".
-        b1, b2, eps: Adam's moments and its denominator's floor.
-        clip_norm: largest global norm of a gradient; 0 is off.
+      peak_lr: learning rate after warmup.
+      schedule: "cosine", "linear", "constant" or "wsd" (warmup, stable, decay).
+      warmup_steps: steps over which the rate rises linearly to its peak.
+      total_steps: step at which the rate reaches `end_lr_ratio * peak_lr` and stays.
+      end_lr_ratio: final over peak learning rate.
+      weight_decay: decoupled decay of the parameters whose names start with "w".
+      b1, b2, eps: Adam's moments and its denominator's floor.
+      clip_norm: largest global norm of a gradient; 0 is off.
     """
 
     peak_lr: float = 3e-4

@@ -28,7 +28,7 @@ def measure(config, run: Run) -> list[Claim]:
     """Both methods on every prompt: `artifacts/responses.jsonl`, rewards, tokens, wall time.
 
     Raises:
-        ValueError: no `lm_path` or no `prompts`; responses that the model has no room for.
+      ValueError: no `lm_path` or no `prompts`; responses that the model has no room for.
     """
     if not config.lm_path or not config.prompts:
         raise ValueError("the study own needs --lm_path and --prompts")
