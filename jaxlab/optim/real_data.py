@@ -33,9 +33,8 @@ def measure(
     """Trajectories {method: {eta: {log_risk [T+1], min_margin [T+1]}}} on one data set.
 
     The adaptive rules run for 1/margin^2 steps (100 to `num_steps`), the others for `num_steps`.
-    `orders` holds
-    first separators under permutations of the samples: with a huge eta, rounding decides between
-    trajectories, and the order of summation decides about rounding.
+    `orders` holds first separators under permutations of the samples: with a huge eta, rounding
+    decides between trajectories, and the order of summation decides about rounding.
     """
     within = min(num_steps, max(int(burn_in_steps(problem.margin[0])), 100))
     X, y = problem.X[0], problem.y[0]
@@ -231,10 +230,10 @@ def _small_risk_row(within: dict, eta: float, limit: str) -> Claim:
         "; ".join(shown),
         holds(reached),
         unit="steps to risk 1e-300",
-        detail=f"exponential/logistic potential at eta {eta_label(eta)}, of 1/gamma^2 (the "
-        f"criterion). Steps to 1e-2/1e-8/1e-30/1e-100/1e-300 on {example}: {', '.join(slow)}. "
-        "L-BFGS on ln L needs fewer evaluations, and after separation any method can scale w."
-        f"{limit}",
+        detail=f"Exponential/logistic potential at eta {eta_label(eta)}. Criterion: both within "
+        f"1/gamma^2, the last number. Steps to 1e-2/1e-8/1e-30/1e-100/1e-300 on {example}: "
+        f"{', '.join(slow)}. L-BFGS on ln L needs fewer evaluations, and after separation any "
+        f"method can scale w.{limit}",
     )
 
 
@@ -265,6 +264,6 @@ def _separator_row(within: dict, eta: float, limit: str) -> Claim:
         shown,
         holds(found),
         unit="steps",
-        detail=f"exponential loss, eta {eta_label(eta)}, over permutations of the samples. "
-        f"Perceptron and L-BFGS: {peers}.{limit}",
+        detail=f"Exponential loss, eta {eta_label(eta)}, over permutations of the samples. "
+        f"Criterion: all within 1/gamma^2. Perceptron and L-BFGS: {peers}.{limit}",
     )

@@ -84,8 +84,9 @@ def _transition(groups: dict[str, list[Outcome]]) -> Claim:
 def _guessing(outcomes: list[Outcome], config) -> Claim:
     statement = "In the first stage the model guesses among the ends in the context"
     criterion = (
-        "At the evaluation nearest to 0.6 of the onset, for every seed that made the transition: "
-        "other / target > 0.6, source and bridge < half of other, all ends together > 0.5."
+        "Criterion, at the evaluation nearest to 0.6 of the onset, for every seed that made the "
+        "transition: other / target > 0.6, source and bridge < half of other, all ends together > "
+        "0.5."
     )
     if config.n_chains < 2:
         return not_run("C3", statement, "One chain has no other ends.")
@@ -114,8 +115,8 @@ def _progression(outcomes: list[Outcome], config) -> Claim:
     statement = "Attention follows a clear progression, and all three stages jump together"
     criterion = (
         "First evaluation with a weight >= 0.4 of layer 1 child to parent, layer 2 query to bridge "
-        "and layer 3 query to end: in this order, all within 200 steps, for every seed that made "
-        "the transition."
+        "and layer 3 query to end. Criterion: in this order, all within 200 steps, for every seed "
+        "that made the transition."
     )
     if config.n_layers != 3:
         return three_layers_only("C8", statement)
