@@ -13,7 +13,7 @@ import numpy as np
 from jaxlab.lm import figures
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.data import encode_prompt, read_documents
-from jaxlab.lm.evaluation import evaluate_loss, matmul_flops_per_second, unigram_loss
+from jaxlab.lm.evaluation import evaluate_loss, unigram_loss
 from jaxlab.lm.generation import generation_defaults, stream_generate
 from jaxlab.lm.hf_checkpoint import save_hf
 from jaxlab.lm.losses import next_token_loss
@@ -39,6 +39,7 @@ from jaxlab.lm.text_recipe import (
 )
 from jaxlab.lm.training import init_train_state, latest_step, restore_state, save_state, train
 from jaxlab.runs import Claim, Run, check_finite, holds, not_run
+from jaxlab.runs.environment import matmul_flops_per_second
 
 if TYPE_CHECKING:
     from jaxlab.lm.experiment import Config

@@ -146,6 +146,6 @@ def _networks_row(problems: Problems, measured: dict) -> Claim:
         detail=f"Best iterate against kappa - eta (alpha^2 gamma^2 t - 1)/2, exponential loss, "
         f"both activations, alpha in {list(SLOPES)}, eta in {list(NETWORK_ETAS)}. Criterion: none "
         f"above it. First separator at {first[first >= 0].min()} to {first.max()} steps, "
-        f"1/(alpha gamma)^2 {burn_in.min():.0f} to {burn_in.max():.0f}. Logistic loss with the rule risk, sets above "
-        f"the bound (not judged): {above or 'none'}.",
+        f"1/(alpha gamma)^2 {burn_in.min():.0f} to {burn_in.max():.0f}. Logistic loss with "
+        f"the rule risk, sets above the bound (not judged): {above or 'none'}.",
     )

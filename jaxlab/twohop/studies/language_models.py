@@ -67,7 +67,7 @@ def measure(config, run: Run, trained) -> list[Claim]:
     return [
         _collapse(config, before),
         _carries_over(config, after, lm.count_params(params)),
-        _mechanism(config, before, after),
+        _mechanism(before, after),
     ]
 
 
@@ -186,7 +186,7 @@ def _carries_over(config, scores: dict | None, size: int) -> Claim:
     return Claim("C12-LM", statement, paper, _shown(scores), verdict, detail=detail)
 
 
-def _mechanism(config, before: dict, after: dict | None) -> Claim:
+def _mechanism(before: dict, after: dict | None) -> Claim:
     detail = (
         "Largest attention of one head from the last position, at the most chains. No criterion: "
         "the official code has no evidence on attention heads of language models."
