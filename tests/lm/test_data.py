@@ -168,7 +168,7 @@ def test_bad_sizes():
         pack([], 8)
     with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
         Batches({"tokens": np.zeros((2, 2))}, 0, seed=0)
-    with pytest.raises(ValueError, match="vocab_size=2"):
+    with pytest.raises(ValueError, match="vocab_size >= 3, got 3 and 2"):
         copy_batch(0, 0, 1, length=3, vocab_size=2)
 
 
