@@ -53,24 +53,24 @@ def best_of_n(
     doubles, so that early steps do not attend to empty slots; a batch ends when all its rows have.
 
     Args:
-        key: a typed key.
-        policy, reward_fn: see `Policy` and `RewardFn`.
-        prompt: [P] int32.
-        n: number of responses.
-        max_new_tokens: where a response is cut.
-        batch_size: rows at a time; None: all.
-        eos_ids: stop tokens.
-        pad_id: fills a response after its stop token.
+      key: a typed key.
+      policy, reward_fn: see `Policy` and `RewardFn`.
+      prompt: [P] int32.
+      n: number of responses.
+      max_new_tokens: where a response is cut.
+      batch_size: rows at a time; None: all.
+      eos_ids: stop tokens.
+      pad_id: fills a response after its stop token.
 
     Raises:
-        ValueError: n, max_new_tokens or batch_size <= 0; a bad prompt; a bad reward.
+      ValueError: n, max_new_tokens or batch_size <= 0; a bad prompt; a bad reward.
     """
     prompt = check_prompt(prompt)
     batch_size = n if batch_size is None else batch_size
     sizes = {"n": n, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     for name, value in sizes.items():
         if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"{name} must be >= 1, got {value}")
     eos_ids = stop_tokens(eos_ids)
     tokens, lengths, scores, computed = [], [], [], 0
     for first in range(0, n, batch_size):

@@ -14,7 +14,7 @@ from jaxlab.align.studies import (
     sweep,
     tuning,
 )
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, claim_order, option
 
 STUDIES = {
     "tuning": tuning.measure,
@@ -119,8 +119,7 @@ def run(config: Config, run: Run) -> list[Claim]:
     if config.experiment == "all":
         chosen = [name for name in STUDIES if name != "own" or config.lm_path]
     claims = [claim for name in chosen for claim in STUDIES[name](config, run)]
-    claims.sort(key=_row)
-    return run.write_claims(claims)
+    return run.write_claims(sorted(claims, key=claim_order))
 
 
 _LEAST = {
@@ -149,9 +148,7 @@ _LEAST = {
 
 
 def _check_sizes(config: Config):
-    for name, least in _LEAST.items():
-        if getattr(config, name) < least:
-            raise ValueError(f"{name} must be >= {least}, got {getattr(config, name)}")
+    check_least(config, _LEAST)
     if config.num_prompts > NUM_TOPICS:
         raise ValueError(f"num_prompts must be at most {NUM_TOPICS}, got {config.num_prompts}")
     if config.short_tokens > config.max_new_tokens:
@@ -162,9 +159,3 @@ def _check_sizes(config: Config):
         values = getattr(config, name)
         if not values or not all(0 < alpha < 1 for alpha in values):
             raise ValueError(f"{name} must hold numbers in (0, 1), got {values}")
-
-
-def _row(claim: Claim) -> tuple[int, str]:
-    """C10 after C9, C4-text after C4."""
-    number, _, variant = claim.id.removeprefix("C").partition("-")
-    return int(number), variant

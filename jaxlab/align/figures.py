@@ -3,10 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxlab.runs.figures import PALETTE, band, styled, subplots
-
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
-GREY = "0.5"
+from jaxlab.runs.figures import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, band, styled, subplots
 
 
 @styled

@@ -63,22 +63,22 @@ def lm_policy(
     one is written: at the peak both exist, twice the capacity of a search that keeps it full.
 
     Args:
-        params: the model's parameters; not donated.
-        cfg: static.
-        sampling: static, see `lm.SamplingConfig`.
-        compute_dtype: of activations; None: the parameters'.
-        cache_dtype: of keys and values; None: `compute_dtype`, else the parameters'.
-        lora: adapters.
-        prompt_pad_id: leading prompt tokens of this id are padding, neither seen nor counted:
-            prompts padded on the left to a few lengths share their programs.
+      params: the model's parameters; not donated.
+      cfg: static.
+      sampling: static, see `lm.SamplingConfig`.
+      compute_dtype: of activations; None: the parameters'.
+      cache_dtype: of keys and values; None: `compute_dtype`, else the parameters'.
+      lora: adapters.
+      prompt_pad_id: leading prompt tokens of this id are padding, neither seen nor counted:
+        prompts padded on the left to a few lengths share their programs.
 
     Returns:
-        A Policy whose `gather` takes `row_keys=` as well, to give repeated rows keys of their own.
+      A Policy whose `gather` takes `row_keys=` as well, to give repeated rows keys of their own.
 
     Raises:
-        ValueError: by `start` and `gather`, for more than cfg.max_seq_len tokens, and for a
-            longrope model beyond its original length (its frequencies depend on the cache's size,
-            which grows).
+      ValueError: by `start` and `gather`, for more than cfg.max_seq_len tokens, and for a
+        longrope model beyond its original length (its frequencies depend on the cache's size,
+        which grows).
     """
     if cfg.num_labels:
         raise ValueError("a model with a score head draws no tokens; pass a causal language model")

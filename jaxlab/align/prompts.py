@@ -15,8 +15,8 @@ def read_prompts(path: str | PathLike) -> list[str]:
     """The prompts of a JSON list of {"prompt": text, ...}, as AlpacaFarm's and AlpacaEval's.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another form, or an empty list.
+      FileNotFoundError: no such file.
+      ValueError: another form, or an empty list.
     """
     try:
         entries = json.loads(Path(path).read_text("utf-8"))

@@ -17,11 +17,11 @@ def recorded_policy(tokens: np.ndarray, logprobs: np.ndarray | None = None) -> P
     was generated all the same: a speed-up is measured on a real policy.
 
     Args:
-        tokens: [N, T] int32; whatever stands after a stop token is never looked at.
-        logprobs: [N, T] float32, nats; None: zeros.
+      tokens: [N, T] int32; whatever stands after a stop token is never looked at.
+      logprobs: [N, T] float32, nats; None: zeros.
 
     Raises:
-        ValueError: by `start` and `extend`, for more rows or tokens than were recorded.
+      ValueError: by `start` and `extend`, for more rows or tokens than were recorded.
     """
     tokens = np.asarray(tokens, np.int32)
     logprobs = np.zeros(tokens.shape, np.float32) if logprobs is None else np.asarray(logprobs)
@@ -51,7 +51,7 @@ def lifetimes(scores: np.ndarray, prompt_len: int, cfg: SpecRejConfig) -> np.nda
     number of initial rows, and no row ends early.
 
     Raises:
-        ValueError: scores of another shape.
+      ValueError: scores of another shape.
     """
     plan = plan_schedule(prompt_len, cfg)
     scores, shape = np.asarray(scores), (plan[0].active, cfg.max_new_tokens)

@@ -32,16 +32,16 @@ def sequence_reward(
     """The score of a sequence classifier at the last token of prompt and response.
 
     Args:
-        params, cfg: a model with a score head (`num_labels` > 0).
-        template: (prompt [P], responses [n, T], lengths [n]) -> (tokens [n, S], mask [n, S]), the
-            text in the reward model's own tokens: a host function that closes over both tokenizers
-            and the chat template. None: the models share their tokens, the prompt stands in front.
-        label: which score.
-        compute_dtype: of activations.
-        chunk_tokens: tokens that are scored at once, at least one row; bounds the memory.
+      params, cfg: a model with a score head (`num_labels` > 0).
+      template: (prompt [P], responses [n, T], lengths [n]) -> (tokens [n, S], mask [n, S]), the
+        text in the reward model's own tokens: a host function that closes over both tokenizers
+        and the chat template. None: the models share their tokens, the prompt stands in front.
+      label: which score.
+      compute_dtype: of activations.
+      chunk_tokens: tokens that are scored at once, at least one row; bounds the memory.
 
     Raises:
-        ValueError: a model without a score head, or a label that it does not have.
+      ValueError: a model without a score head, or a label that it does not have.
     """
     if not 0 <= label < cfg.num_labels:
         raise ValueError(

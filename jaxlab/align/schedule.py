@@ -15,17 +15,17 @@ class SpecRejConfig:
     """Settings of a speculative rejection; hashable. Raises ValueError that names the field.
 
     Attributes:
-        max_new_tokens: where a response is cut.
-        capacity_tokens: cache slots that fit into memory, see `token_capacity`.
-        alpha: fraction of the active rows that a round rejects, in [0, 1).
-        n_init: rows of the first round; None: as many as fit with `first_segment` new tokens each.
-        first_segment: new tokens before the first decision, where `n_init` is None.
-        min_segment: fewest new tokens of a round, even where they exceed the capacity.
-        prefix_shared: the rows share the prompt's slots, which then do not count.
-        keep_finished: a row that has ended stays in the pool though its round rejected it: free,
-            never worse, and not the paper's rule.
-        eos_ids: stop tokens, an id or several.
-        pad_id: fills a response after its stop token.
+      max_new_tokens: where a response is cut.
+      capacity_tokens: cache slots that fit into memory, see `token_capacity`.
+      alpha: fraction of the active rows that a round rejects, in [0, 1).
+      n_init: rows of the first round; None: as many as fit with `first_segment` new tokens each.
+      first_segment: new tokens before the first decision, where `n_init` is None.
+      min_segment: fewest new tokens of a round, even where they exceed the capacity.
+      prefix_shared: the rows share the prompt's slots, which then do not count.
+      keep_finished: a row that has ended stays in the pool though its round rejected it: free,
+        never worse, and not the paper's rule.
+      eos_ids: stop tokens, an id or several.
+      pad_id: fills a response after its stop token.
     """
 
     max_new_tokens: int
@@ -45,7 +45,7 @@ class SpecRejConfig:
             if name == "n_init" and value is None:
                 continue
             if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
         _check_alpha(self.alpha)
         eos_ids = self.eos_ids
         eos_ids = (eos_ids,) if hasattr(eos_ids, "__index__") else eos_ids
@@ -68,7 +68,7 @@ def n_keep(n: int, alpha: float) -> int:
     for n <= 0 or alpha outside [0, 1).
     """
     if n <= 0:
-        raise ValueError(f"n must be positive, got {n}: there is no row to keep")
+        raise ValueError(f"n must be >= 1, got {n}: there is no row to keep")
     _check_alpha(alpha)
     return n - math.ceil((n - 1) * alpha - 1e-9)
 
@@ -76,7 +76,7 @@ def n_keep(n: int, alpha: float) -> int:
 def bucket_ladder(n_init: int) -> tuple[int, ...]:
     """n_init, ceil(n_init / 2), ceil(n_init / 4), ..., 1: the batch sizes that are compiled."""
     if n_init <= 0:
-        raise ValueError(f"n_init must be positive, got {n_init}")
+        raise ValueError(f"n_init must be >= 1, got {n_init}")
     ladder = [n_init]
     while ladder[-1] > 1:
         ladder.append(-(-ladder[-1] // 2))

@@ -16,7 +16,7 @@ def weighted_vote(
     the vote of Li et al. 2023.
 
     Raises:
-        ValueError: no answers, or another number of weights.
+      ValueError: no answers, or another number of weights.
     """
     answers = list(answers)
     weights = [1.0] * len(answers) if weights is None else [float(weight) for weight in weights]

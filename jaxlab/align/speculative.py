@@ -87,15 +87,15 @@ def speculative_rejection(
     partial scores rank as final ones do.
 
     Args:
-        key: a typed key; row i draws token t with fold_in(fold_in(key, i), t).
-        policy, reward_fn: see `Policy` and `RewardFn`. The reward is called once per round with
-            the active rows in ascending order.
-        prompt: [P] int32.
-        cfg: see `SpecRejConfig`.
-        on_round: called after every round.
+      key: a typed key; row i draws token t with fold_in(fold_in(key, i), t).
+      policy, reward_fn: see `Policy` and `RewardFn`. The reward is called once per round with
+        the active rows in ascending order.
+      prompt: [P] int32.
+      cfg: see `SpecRejConfig`.
+      on_round: called after every round.
 
     Raises:
-        ValueError: a bad prompt, a capacity that cannot work (see `check_capacity`), a bad reward.
+      ValueError: a bad prompt, a capacity that cannot work (see `check_capacity`), a bad reward.
     """
     prompt = check_prompt(prompt)
     check_capacity(prompt.size, cfg)

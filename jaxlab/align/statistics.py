@@ -19,7 +19,7 @@ def expected_max(scores: np.ndarray, n: int) -> np.ndarray:
     estimator of pass@k, Chen et al. 2021). -inf scores are allowed.
 
     Raises:
-        ValueError: n outside 1..m.
+      ValueError: n outside 1..m.
     """
     ordered = np.sort(np.asarray(scores, np.float64), axis=-1)
     m = ordered.shape[-1]
@@ -37,7 +37,7 @@ def equivalent_n(scores: np.ndarray, target: float) -> float:
     Log-linear between neighbouring integers; 1.0 for targets below E max of 1, inf above that of m.
 
     Raises:
-        ValueError: scores that are not [p, m].
+      ValueError: scores that are not [p, m].
     """
     scores = _matrix("scores", scores)
     m = scores.shape[1]
@@ -61,7 +61,7 @@ def improvement_score(baseline_scores: np.ndarray, method_best: np.ndarray) -> f
     baseline_scores [p, n], method_best [p]; Best-of-n itself has 100 (the paper's figures).
 
     Raises:
-        ValueError: shapes that do not fit, or a row of equal baseline scores.
+      ValueError: shapes that do not fit, or a row of equal baseline scores.
     """
     baseline = _matrix("baseline_scores", baseline_scores)
     best = np.asarray(method_best, np.float64)
@@ -83,7 +83,7 @@ def partial_final_correlation(partial: np.ndarray, final: np.ndarray) -> tuple[f
     """(Pearson's r, Kendall's tau-b) of partial and final scores, each [m]; nan if one is constant.
 
     Raises:
-        ValueError: unequal shapes, or fewer than two scores.
+      ValueError: unequal shapes, or fewer than two scores.
     """
     partial, final = (np.asarray(x, np.float64) for x in (partial, final))
     if partial.shape != final.shape or partial.ndim != 1 or partial.size < 2:
@@ -104,7 +104,7 @@ def survival_probability(n: int, alpha: float, rho: float) -> float:
     approximation for large n (within .03 at n = 1000).
 
     Raises:
-        ValueError: n < 1, alpha outside [0, 1), rho outside [-1, 1].
+      ValueError: n < 1, alpha outside [0, 1), rho outside [-1, 1].
     """
     if n < 1 or not 0 <= alpha < 1 or not -1 <= rho <= 1:
         raise ValueError(
@@ -123,7 +123,7 @@ def token_saving(growth: float, alpha: float) -> float:
     first, which is not counted. For alpha = 1/2 it is 2 x / log2 x. No row stops early.
 
     Raises:
-        ValueError: growth <= 1 or alpha outside (0, 1).
+      ValueError: growth <= 1 or alpha outside (0, 1).
     """
     if not growth > 1 or not 0 < alpha < 1:
         raise ValueError(f"need growth > 1 and alpha in (0, 1), got {growth} and {alpha}")
@@ -133,7 +133,7 @@ def token_saving(growth: float, alpha: float) -> float:
 def bon_kl_bound(n: int) -> float:
     """log n - (n - 1) / n nats, which KL(Best-of-n || model) does not exceed."""
     if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+        raise ValueError(f"n must be >= 1, got {n}")
     return math.log(n) - (n - 1) / n
 
 

@@ -33,17 +33,17 @@ def tree_best_of_n(
     fold_in(fold_in(key, n_roots + l), i n_children + j).
 
     Args:
-        policy: its `gather` must take `row_keys=`, to give repeated rows keys of their own, as that
-            of `lm_policy` does.
-        n_roots, n_keep, n_children, segment: see above.
-        key, reward_fn, prompt, max_new_tokens, eos_ids, pad_id: as for `best_of_n`.
+      policy: its `gather` must take `row_keys=`, to give repeated rows keys of their own, as that
+        of `lm_policy` does.
+      n_roots, n_keep, n_children, segment: see above.
+      key, reward_fn, prompt, max_new_tokens, eos_ids, pad_id: as for `best_of_n`.
 
     Returns:
-        BestOfNResult over the leaves [m, max_new_tokens]; `tokens_generated`, `tokens_computed` and
-        `reward_tokens` count the whole tree.
+      BestOfNResult over the leaves [m, max_new_tokens]; `tokens_generated`, `tokens_computed` and
+      `reward_tokens` count the whole tree.
 
     Raises:
-        ValueError: sizes <= 0, n_keep > n_roots, a bad prompt or reward.
+      ValueError: sizes <= 0, n_keep > n_roots, a bad prompt or reward.
     """
     prompt = check_prompt(prompt)
     sizes = {
@@ -55,7 +55,7 @@ def tree_best_of_n(
     }
     for name, value in sizes.items():
         if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"{name} must be >= 1, got {value}")
     if n_keep > n_roots:
         raise ValueError(f"n_keep {n_keep} exceeds n_roots {n_roots}: there are not that many rows")
     eos_ids = stop_tokens(eos_ids)

@@ -15,7 +15,7 @@ from jaxlab.bandits.studies import (
 )
 from jaxlab.bandits.studies.methods import trust_config
 from jaxlab.bandits.suprema import MODES
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, option
 
 STUDIES = {
     "starved": starved.measure,
@@ -129,12 +129,7 @@ def run(config: Config, run: Run) -> list[Claim]:
       FileNotFoundError: no such file.
     """
     check_choices(config)
-    for name in _COUNTS:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
-    for name in ("coverage_repeats", "max_count"):
-        if getattr(config, name) < 2:
-            raise ValueError(f"{name} must be >= 2, got {getattr(config, name)}")
+    check_least(config, dict.fromkeys(_COUNTS, 1) | {"coverage_repeats": 2, "max_count": 2})
     for name in ("junk_counts", "solver_arms"):
         if min(getattr(config, name), default=0) < 2:
             raise ValueError(f"{name} must hold numbers >= 2, got {getattr(config, name)}")

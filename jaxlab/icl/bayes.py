@@ -15,7 +15,7 @@ def bayes_predict(prior: TaskPrior, tokens: jax.Array) -> jax.Array:
     """
     X, y, x_query = split_tokens(tokens)
     root = symmetric_sqrt(prior.task_cov)
-    eigenvalues, vectors = _posterior(prior, root, X)
+    eigenvalues, vectors = _posterior(root, X)
     correlation = jnp.einsum("...md,...m->...d", X, y - X @ prior.mean) @ root
     rotated = jnp.einsum("...dk,...d->...k", vectors, correlation)
     shift = jnp.einsum("...dk,...k->...d", vectors, _pseudo_inverse(prior, eigenvalues) * rotated)
@@ -38,7 +38,7 @@ def bayes_risk(key: jax.Array, prior: TaskPrior, num_context: int, num_samples: 
 
     def conditional(key):
         X = jax.random.normal(key, (num_context, dim), prior.mean.dtype) @ input_root
-        eigenvalues, vectors = _posterior(prior, root, X)
+        eigenvalues, vectors = _posterior(root, X)
         remaining = 1 - eigenvalues * _pseudo_inverse(prior, eigenvalues)
         shape = vectors.T @ root @ prior.input_cov @ root @ vectors
         return jnp.sum(remaining * jnp.diagonal(shape))
@@ -48,7 +48,7 @@ def bayes_risk(key: jax.Array, prior: TaskPrior, num_context: int, num_samples: 
     return prior.noise_var + risks.mean()
 
 
-def _posterior(prior: TaskPrior, root: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _posterior(root: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues `[..., d]` and vectors `[..., d, d]` of `P X^T X P`."""
     scaled = X @ root
     return jnp.linalg.eigh(jnp.einsum("...md,...me->...de", scaled, scaled))

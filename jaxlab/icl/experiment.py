@@ -12,7 +12,7 @@ from jaxlab.icl.studies import (
     trained_blocks,
     transformers,
 )
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, option
 
 STUDIES = {
     "bayes": bayes.measure,
@@ -109,9 +109,8 @@ def run(config: Config, run: Run) -> list[Claim]:
       ValueError: an unknown study, or sizes that make no sense.
     """
     check_choices(config)
-    for name in ("dim", "num_context", "num_seeds", "transformer_seeds"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
+    counts = ("dim", "num_context", "num_seeds", "transformer_seeds")
+    check_least(config, dict.fromkeys(counts, 1))
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]
     claims = [claim for name in chosen for claim in STUDIES[name](config, run)]
     return run.write_claims(claims)

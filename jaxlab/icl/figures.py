@@ -3,9 +3,17 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxlab.runs.figures import PALETTE, band, styled, subplots
-
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
+from jaxlab.runs.figures import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PALETTE,
+    VERMILION,
+    band,
+    styled,
+    subplots,
+)
 
 
 @styled
@@ -20,7 +28,7 @@ def risk_by_context(curves: dict, noise_var: float) -> Figure:
     )
     for name, label, color, style in lines:
         axes.loglog(curves["contexts"], curves[name], style, label=label, color=color)
-    axes.axhline(noise_var, color="0.5", linewidth=1, linestyle=":")
+    axes.axhline(noise_var, color=GREY, linewidth=1, linestyle=":")
     axes.annotate(
         "noise",
         (curves["contexts"][0], noise_var),
@@ -169,7 +177,7 @@ def transformer_losses(losses: dict, config) -> Figure:
             loss = losses[mean, use_mlp]
             label = "with MLP" if use_mlp else "attention only"
             band(ax, np.arange(loss.shape[1]), loss, label=label, color=color, quantile=0)
-        ax.axhline(config.dim + config.noise_var, color="0.5", linewidth=1, linestyle=":")
+        ax.axhline(config.dim + config.noise_var, color=GREY, linewidth=1, linestyle=":")
         ax.set_title(f"prior mean {mean:g} in every entry")
         ax.set(xlabel="labelled examples seen", ylabel="squared error")
         ax.legend()

@@ -41,9 +41,7 @@ def init_cache(cfg: LMConfig, batch_size: int, max_len: int, dtype=jnp.float32) 
     slots than a learned position table has rows.
     """
     if batch_size <= 0 or max_len <= 0:
-        raise ValueError(
-            f"a cache needs a positive batch_size and max_len, got {batch_size} and {max_len}"
-        )
+        raise ValueError(f"batch_size and max_len must be >= 1, got {batch_size} and {max_len}")
     if cfg.position == "learned" and max_len > cfg.max_seq_len:
         raise ValueError(
             f"a cache of {max_len} slots exceeds the {cfg.max_seq_len} learned positions "

@@ -103,7 +103,7 @@ class LMConfig:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not self.init_std >= 0:
-            raise ValueError(f"init_std must not be negative, got {self.init_std}")
+            raise ValueError(f"init_std must be >= 0, got {self.init_std}")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_kv_heads must divide n_heads, got n_kv_heads {self.n_kv_heads} "
@@ -178,4 +178,4 @@ def _require_int(name: str, value, *, minimum: int):
 
 def _require_choice(name: str, value, choices: tuple[str, ...]):
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -73,8 +73,8 @@ def measure_cache(key: jax.Array) -> dict[str, float]:
     """L2: feeding 7, 1, 7 and 1 tokens through the cache against one forward pass, and padding.
 
     Returns:
-        `logit_error`, the largest absolute difference over two architectures, and
-        `greedy_agreement`, the share of greedy tokens equal for left, right and no padding.
+      `logit_error`, the largest absolute difference over two architectures, and
+      `greedy_agreement`, the share of greedy tokens equal for left, right and no padding.
     """
     tokens = np.asarray(jax.random.randint(key, (3, 16), 0, 96))
     mask = np.ones((3, 16), bool)
@@ -113,7 +113,7 @@ def measure_batch_invariance(key: jax.Array) -> dict[str, float]:
     """L6: rows sampled alone, with their own keys, against the same rows in one padded batch.
 
     Returns:
-        `agreement`, the share of equal tokens, and `tokens`, their number.
+      `agreement`, the share of equal tokens, and `tokens`, their number.
     """
     params = perturbed_params(key, LLAMA)
     lengths = (20, 7, 13, 1, 16, 4)
@@ -134,7 +134,7 @@ def measure_resume(key: jax.Array, path) -> dict[str, float]:
     """L5: six steps at once against three, a checkpoint in `path`, and three from there.
 
     Returns:
-        `differing`, how many entries of the final states differ in any bit, and `entries`.
+      `differing`, how many entries of the final states differ in any bit, and `entries`.
     """
     params = perturbed_params(key, LLAMA)
 
@@ -153,7 +153,7 @@ def measure_splits(key: jax.Array, devices: int) -> dict[str, float]:
     """L4: three steps on one device against gradient accumulation and pmap, unequal loss masks.
 
     Returns:
-        `accumulation_error` and `pmap_error`, the largest difference of a parameter.
+      `accumulation_error` and `pmap_error`, the largest difference of a parameter.
     """
     params = perturbed_params(key, LLAMA)
 
@@ -179,7 +179,7 @@ def measure_sharding(key: jax.Array) -> dict[str, float]:
     """L9: a model on a 2 x 2 mesh (fsdp x tensor) against one device; needs four devices.
 
     Returns:
-        `logit_error`, and `largest_share`, the largest part of a matrix that one device holds.
+      `logit_error`, and `largest_share`, the largest part of a matrix that one device holds.
     """
     mesh = Mesh(
         np.array(jax.devices()[:4]).reshape(2, 2),

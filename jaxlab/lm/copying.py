@@ -15,16 +15,14 @@ def copy_batch(
     """A batch of the copy task, a function of seed and step.
 
     Returns:
-        `tokens` [B, 2 length + 1] int32: `length` random ids in [1, vocab_size), the separator 0,
-        the same ids; `loss_mask` bool of the same shape, on the copy.
+      `tokens` [B, 2 length + 1] int32: `length` random ids in [1, vocab_size), the separator 0,
+      the same ids; `loss_mask` bool of the same shape, on the copy.
 
     Raises:
-        ValueError: length < 1 or vocab_size < 3.
+      ValueError: length < 1 or vocab_size < 3.
     """
     if length < 1 or vocab_size < 3:
-        raise ValueError(
-            f"length={length}, vocab_size={vocab_size}: use at least one word and two kinds"
-        )
+        raise ValueError(f"length must be >= 1 and vocab_size >= 3, got {length} and {vocab_size}")
     rng = np.random.default_rng((seed, step))
     words = rng.integers(1, vocab_size, (batch_size, length), dtype=np.int32)
     separators = np.full((batch_size, 1), SEPARATOR, np.int32)

@@ -32,8 +32,8 @@ def read_documents(path: str | PathLike) -> list[str | Conversation]:
     are read in the order of their names.
 
     Raises:
-        FileNotFoundError: no such path, or a folder without such files.
-        ValueError: a JSONL line of another form, an empty document, text that is not UTF-8.
+      FileNotFoundError: no such path, or a folder without such files.
+      ValueError: a JSONL line of another form, an empty document, text that is not UTF-8.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,7 +61,7 @@ def encode_document(tokenizer: Tokenizer, document: str | Conversation) -> Docum
     assistant's turns add to it is learned.
 
     Raises:
-        ValueError: a conversation whose template does not extend the text turn by turn.
+      ValueError: a conversation whose template does not extend the text turn by turn.
     """
     if not isinstance(document, str):
         return _encode_conversation(tokenizer, document)
@@ -83,15 +83,15 @@ def pack(documents: Iterable[Document], length: int, *, pad_id: int = 0) -> dict
     """Documents one after the other in rows of `length` tokens; a document may go over rows.
 
     Returns:
-        A dict of arrays [R, T]: `tokens` int32; `segment_ids` int32, 1, 2, ... within a row, with
-        a document's continuation in the next row a segment of its own and 0 the padding (at the
-        end of the last row only); `loss_mask` bool.
+      A dict of arrays [R, T]: `tokens` int32; `segment_ids` int32, 1, 2, ... within a row, with
+      a document's continuation in the next row a segment of its own and 0 the padding (at the
+      end of the last row only); `loss_mask` bool.
 
     Raises:
-        ValueError: length < 2, or no tokens at all.
+      ValueError: length < 2, or no tokens at all.
     """
     if length < 2:
-        raise ValueError(f"length={length}: a row needs two tokens to predict one")
+        raise ValueError(f"length must be >= 2, two tokens to predict one, got {length}")
     documents = [document for document in documents if len(document.ids)]
     if not documents:
         raise ValueError("there are no tokens to pack; the documents are empty")
@@ -118,7 +118,7 @@ def pad_documents(
     """One document per row, padded on the right to `length` tokens or cut there.
 
     Returns:
-        A dict of arrays [R, T]: `tokens` int32, `attention_mask` bool, `loss_mask` bool.
+      A dict of arrays [R, T]: `tokens` int32, `attention_mask` bool, `loss_mask` bool.
     """
     shape = (len(documents), length)
     tokens = np.full(shape, pad_id, np.int32)
@@ -138,14 +138,14 @@ class Batches:
     asked, which is all that an exact resume needs.
 
     Args:
-        rows: a dict of arrays with one leading axis R.
-        batch_size: B.
-        seed: of the orders.
+      rows: a dict of arrays with one leading axis R.
+      batch_size: B.
+      seed: of the orders.
     """
 
     def __init__(self, rows: dict[str, np.ndarray], batch_size: int, *, seed: int):
         if batch_size <= 0:
-            raise ValueError(f"batch_size={batch_size}: use at least one row")
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.rows = rows
         self.batch_size = batch_size
         self.num_rows = len(next(iter(rows.values())))

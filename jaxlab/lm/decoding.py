@@ -27,12 +27,12 @@ class GenerateResult(NamedTuple):
     """What a decoding loop produced.
 
     Attributes:
-        tokens: [B, N] int32; the stop token is included, `pad_id` follows it.
-        lengths: [B] int32, tokens of each row up to and including its stop token.
-        logprobs: [B, N] float32, log-probabilities (nats) under the model itself, at temperature 1
-            and unfiltered; 0 after the end.
-        sample_logprobs: [B, N] float32, the same under the distribution that was drawn from.
-        steps: int32, decode steps run, which is max(lengths).
+      tokens: [B, N] int32; the stop token is included, `pad_id` follows it.
+      lengths: [B] int32, tokens of each row up to and including its stop token.
+      logprobs: [B, N] float32, log-probabilities (nats) under the model itself, at temperature 1
+        and unfiltered; 0 after the end.
+      sample_logprobs: [B, N] float32, the same under the distribution that was drawn from.
+      steps: int32, decode steps run, which is max(lengths).
     """
 
     tokens: jax.Array
@@ -46,9 +46,9 @@ class Progress(NamedTuple):
     """What one stretch of a generation must hand to the next, beside logits and carry.
 
     Attributes:
-        ended: [B] bool, rows that have met a stop.
-        recent: [B, W] int32, the last W new tokens (-1: none yet), W the longest stop sequence.
-        seen: [B, V] bool ids for the repetition penalty, or None when it is off.
+      ended: [B] bool, rows that have met a stop.
+      recent: [B, W] int32, the last W new tokens (-1: none yet), W the longest stop sequence.
+      seen: [B, V] bool ids for the repetition penalty, or None when it is off.
     """
 
     ended: jax.Array
@@ -82,24 +82,24 @@ def decode(
     `jax.tree_util.Partial(f, params)` makes them arguments, as does calling `decode` under `jit`.
 
     Args:
-        row_keys: [B] typed keys.
-        step_fn: (tokens [B] int32, carry) -> (logits [B, V], carry of the same structure).
-        logits: [B, V] for the first token.
-        carry: any pytree (a KV cache, two models' caches, a counter).
-        max_new_tokens: N; static.
-        sampling: static.
-        eos_ids: stop tokens; static.
-        pad_id: fills a row after its stop token, and is what `step_fn` is fed there (that row's
-            later logits and carry are meaningless).
-        start: number of the first token; may be traced.
-        seen: [B, V] bool, ids seen before this call; the call's own are added inside.
+      row_keys: [B] typed keys.
+      step_fn: (tokens [B] int32, carry) -> (logits [B, V], carry of the same structure).
+      logits: [B, V] for the first token.
+      carry: any pytree (a KV cache, two models' caches, a counter).
+      max_new_tokens: N; static.
+      sampling: static.
+      eos_ids: stop tokens; static.
+      pad_id: fills a row after its stop token, and is what `step_fn` is fed there (that row's
+        later logits and carry are meaningless).
+      start: number of the first token; may be traced.
+      seen: [B, V] bool, ids seen before this call; the call's own are added inside.
 
     Returns:
-        (GenerateResult, logits [B, V] float32, carry) with the logits and carry after the last
-        token. Arguments are not donated.
+      (GenerateResult, logits [B, V] float32, carry) with the logits and carry after the last
+      token. Arguments are not donated.
 
     Raises:
-        ValueError: max_new_tokens <= 0, logits not [B, V], or keys of another shape.
+      ValueError: max_new_tokens <= 0, logits not [B, V], or keys of another shape.
     """
     check_new_tokens(max_new_tokens)
     if jnp.ndim(logits) != 2:
@@ -127,7 +127,7 @@ def decode(
 def check_new_tokens(max_new_tokens: int):
     """Raises ValueError unless max_new_tokens is positive."""
     if max_new_tokens <= 0:
-        raise ValueError(f"max_new_tokens={max_new_tokens}: ask for at least one new token")
+        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
 
 
 def start_progress(

@@ -1,12 +1,9 @@
-"""What a model is worth on a text, and what a machine is worth to the model."""
+"""What a model is worth on a text."""
 
 import functools
-import math
-import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.lm.config import LMConfig
@@ -25,15 +22,15 @@ def evaluate_loss(
     """Mean loss in nats per counted token over all rows; its exponential is the perplexity.
 
     Args:
-        params: the model's parameters.
-        cfg: the model's config.
-        rows: a batch of `next_token_loss` with any number of rows, as NumPy arrays.
-        batch_size: rows per call; one program is compiled.
-        lora: adapters.
-        **loss_kw: passed to `next_token_loss`; hashable.
+      params: the model's parameters.
+      cfg: the model's config.
+      rows: a batch of `next_token_loss` with any number of rows, as NumPy arrays.
+      batch_size: rows per call; one program is compiled.
+      lora: adapters.
+      **loss_kw: passed to `next_token_loss`; hashable.
 
     Raises:
-        ValueError: no token counts.
+      ValueError: no token counts.
     """
     count = len(rows["tokens"])
     rows = {"loss_mask": np.ones_like(rows["tokens"], bool)} | rows
@@ -57,21 +54,6 @@ def unigram_loss(rows: dict[str, np.ndarray]) -> float:
     frequencies = np.bincount(tokens) / tokens.size
     frequencies = frequencies[frequencies > 0]
     return float(-np.sum(frequencies * np.log(frequencies)))
-
-
-def matmul_flops_per_second(
-    dtype: Any = jnp.float32, *, size: int = 1024, rounds: int = 8
-) -> float:
-    """The best rate at which this device multiplies square matrices, FLOP/s."""
-    square = jnp.ones((size, size), dtype)
-    multiply = jax.jit(lambda a, b: a @ b)
-    multiply(square, square).block_until_ready()
-    best = math.inf
-    for _ in range(rounds):
-        start = time.perf_counter()
-        multiply(square, square).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "options"))

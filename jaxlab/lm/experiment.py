@@ -19,7 +19,7 @@ from jaxlab.lm.params import init_params
 from jaxlab.lm.sampling import SamplingConfig
 from jaxlab.lm.text_experiment import evaluate_on_text, generate_text, train_on_text
 from jaxlab.lm.training import train
-from jaxlab.runs import Claim, Run, holds, option
+from jaxlab.runs import Claim, Run, claim_order, holds, not_run, option
 
 
 @dataclass(frozen=True)
@@ -29,72 +29,72 @@ class Config:
     experiment: str = option(
         "all",
         "checks and copy measure claims; train, eval and generate work on your text and folders; "
-        "all measures every claim.",
+        "all measures every claim",
         choices=("all", "checks", "copy", "train", "eval", "generate"),
     )
-    seed: int = option(0, "Seed of weights, data order and sampling.")
+    seed: int = option(0, "seed of weights, data order and sampling")
 
-    train: str = option("", "Text file, JSONL file or folder to train on; empty: stories.")
-    valid: str = option("", "Text to evaluate on; empty: a held-out part of the training text.")
-    stories: int = option(2000, "Number of generated stories where no file is given.")
-    model: str = option("", "Hugging Face folder, or workdir of an earlier run, to start from.")
-    tokenizer: str = option("", "Tokenizer folder; empty: the model's, else trained on the text.")
-    vocab_size: int = option(512, "Size of a tokenizer that is trained.")
+    train: str = option("", "text file, JSONL file or folder to train on; empty: stories")
+    valid: str = option("", "text to evaluate on; empty: a held-out part of the training text")
+    stories: int = option(2000, "number of generated stories where no file is given")
+    model: str = option("", "Hugging Face folder, or workdir of an earlier run, to start from")
+    tokenizer: str = option("", "tokenizer folder; empty: the model's, else trained on the text")
+    vocab_size: int = option(512, "size of a tokenizer that is trained")
 
-    architecture: str = option("llama", "Kind of a new model.", choices=("llama", "gpt2"))
-    d_model: int = option(64, "Width.")
-    n_layers: int = option(2, "Blocks.")
-    n_heads: int = option(4, "Attention heads.")
-    n_kv_heads: int | None = option(None, "Key and value heads (llama); None: as many as heads.")
-    d_ff: int | None = option(None, "Hidden width of the MLP; None: 4 d_model, or 8/3 if gated.")
-    seq_len: int = option(128, "Tokens per row, and the longest context of a new model.")
+    architecture: str = option("llama", "kind of a new model", choices=("llama", "gpt2"))
+    d_model: int = option(64, "width")
+    n_layers: int = option(2, "blocks")
+    n_heads: int = option(4, "attention heads")
+    n_kv_heads: int | None = option(None, "key and value heads (llama); None: as many as heads")
+    d_ff: int | None = option(None, "hidden width of the MLP; None: 4 d_model, or 8/3 if gated")
+    seq_len: int = option(128, "tokens per row, and the longest context of a new model")
 
-    steps: int = option(120, "Optimizer steps.")
-    batch_size: int = option(16, "Rows per step, over all devices and micro-batches.")
-    grad_accum: int = option(1, "Micro-batches per device and step.")
-    parallel: str = option("jit", "pmap splits rows over local devices.", choices=("jit", "pmap"))
-    mesh: tuple[int, ...] = option((), "FSDP,TENSOR: devices that a larger model is split over.")
+    steps: int = option(120, "optimizer steps")
+    batch_size: int = option(16, "rows per step, over all devices and micro-batches")
+    grad_accum: int = option(1, "micro-batches per device and step")
+    parallel: str = option("jit", "pmap splits rows over local devices", choices=("jit", "pmap"))
+    mesh: tuple[int, ...] = option((), "FSDP,TENSOR: devices that a larger model is split over")
     compute_dtype: str = option(
         "auto",
-        "Of activations; auto is bfloat16 on accelerators and float32 on CPU.",
+        "of activations; auto is bfloat16 on accelerators and float32 on CPU",
         choices=("auto", "float32", "bfloat16"),
     )
     remat: str = option(
-        "none", "What the backward pass recomputes.", choices=("none", "full", "dots")
+        "none", "what the backward pass recomputes", choices=("none", "full", "dots")
     )
-    unroll: int = option(1, "Blocks per step of the scan over layers.")
-    loss_chunk: int = option(0, "Tokens per piece of head and loss; 0: all at once.")
-    z_loss: float = option(0.0, "Weight of logsumexp squared in the training loss.")
+    unroll: int = option(1, "blocks per step of the scan over layers")
+    loss_chunk: int = option(0, "tokens per piece of head and loss; 0: all at once")
+    z_loss: float = option(0.0, "weight of logsumexp squared in the training loss")
 
-    peak_lr: float = option(3e-3, "Learning rate after warmup.")
+    peak_lr: float = option(3e-3, "learning rate after warmup")
     schedule: str = option(
-        "cosine", "After warmup.", choices=("cosine", "linear", "constant", "wsd")
+        "cosine", "after warmup", choices=("cosine", "linear", "constant", "wsd")
     )
-    warmup_steps: int = option(15, "Steps of warmup.")
-    end_lr_ratio: float = option(0.1, "Final over peak learning rate.")
-    weight_decay: float = option(0.1, "Decoupled decay of the matrices.")
-    b2: float = option(0.95, "Adam's second moment.")
-    clip_norm: float = option(1.0, "Largest global gradient norm; 0: off.")
-    lora_rank: int = option(0, "Rank of adapters, which alone are then trained; 0: all weights.")
-    lora_alpha: float = option(16.0, "Scale of adapters, divided by their rank.")
+    warmup_steps: int = option(15, "steps of warmup")
+    end_lr_ratio: float = option(0.1, "final over peak learning rate")
+    weight_decay: float = option(0.1, "decoupled decay of the matrices")
+    b2: float = option(0.95, "Adam's second moment")
+    clip_norm: float = option(1.0, "largest global gradient norm; 0: off")
+    lora_rank: int = option(0, "rank of adapters, which alone are then trained; 0: all weights")
+    lora_alpha: float = option(16.0, "scale of adapters, divided by their rank")
     lora_targets: tuple[str, ...] = option(
-        ("wq", "wk", "wv", "wo"), "Matrices that get an adapter (also w_up, w_gate, w_down)."
+        ("wq", "wk", "wv", "wo"), "matrices that get an adapter (also w_up, w_gate, w_down)"
     )
-    eval_every: int = option(40, "Steps between evaluations, each with a checkpoint.")
-    eval_rows: int = option(64, "Rows of the held-out text that an evaluation reads; 0: all.")
+    eval_every: int = option(40, "steps between evaluations, each with a checkpoint")
+    eval_rows: int = option(64, "rows of the held-out text that an evaluation reads; 0: all")
 
-    prompt: str = option("One morning, Ada found", "What to continue.")
-    chat: bool = option(False, "Treat the prompt as a user's message of the chat template.")
-    max_new_tokens: int = option(64, "Length of a continuation.")
+    prompt: str = option("One morning, Ada found", "what to continue")
+    chat: bool = option(False, "treat the prompt as a user's message of the chat template")
+    max_new_tokens: int = option(64, "length of a continuation")
     temperature: float | None = option(
-        None, "0 is greedy. None, here and below: what the model's folder says, else plain."
+        None, "0 is greedy. None, here and below: what the model's folder says, else plain"
     )
-    top_k: int | None = option(None, "Keep the k best tokens.")
-    top_p: float | None = option(None, "Keep the best tokens of this total probability.")
-    min_p: float | None = option(None, "Drop tokens below this share of the best one's chance.")
-    repetition_penalty: float | None = option(None, "Above 1: avoid tokens already seen.")
+    top_k: int | None = option(None, "keep the k best tokens")
+    top_p: float | None = option(None, "keep the best tokens of this total probability")
+    min_p: float | None = option(None, "drop tokens below this share of the best one's chance")
+    repetition_penalty: float | None = option(None, "above 1: avoid tokens already seen")
 
-    copy_steps: int = option(80, "Steps of the copy task, at most 400.")
+    copy_steps: int = option(80, "steps of the copy task, at most 400")
 
 
 PRESETS = {
@@ -145,7 +145,7 @@ def run(config: Config, run: Run) -> list[Claim]:
     if config.experiment != "all":
         return run.write_claims(parts[config.experiment](config, run))
     claims = [*_check(config, run), *_copy(config, run), *_need_peers()]
-    claims.sort(key=lambda claim: int(claim.id[1:]))
+    claims.sort(key=claim_order)
     return run.write_claims([*claims, *train_on_text(config, run)])
 
 
@@ -196,7 +196,7 @@ def _split_claim(config: Config, run: Run) -> Claim:
     available = jax.local_device_count()
     if available == 1:
         reason = f"one device; {_FOUR_DEVICES}"
-        return Claim("L4", statement, "< 1e-4", "", "not run", detail=reason)
+        return not_run("L4", statement, reason, paper="< 1e-4")
     count = 4 if available >= 4 else 2
     key = jax.random.key(config.seed)
     errors = run.once(f"splits_{count}", lambda: conformance.measure_splits(key, count))
@@ -216,7 +216,7 @@ def _sharding_claim(config: Config, run: Run) -> Claim:
     paper = "< 1e-4; every matrix split 4 ways"
     if jax.device_count() < 4 or jax.process_count() > 1:
         reason = f"needs four devices of one process; {_FOUR_DEVICES}"
-        return Claim("L9", statement, paper, "", "not run", detail=reason)
+        return not_run("L9", statement, reason, paper=paper)
     numbers = run.once(
         "sharding", lambda: conformance.measure_sharding(jax.random.key(config.seed))
     )
@@ -243,7 +243,7 @@ _COPY = LMConfig(
 
 def _copy(config: Config, run: Run) -> list[Claim]:
     curve = run.once("copy", lambda: _learn_to_copy(config.seed, config.copy_steps))
-    run.figure("copying", figures.draw_copying(curve["steps"], curve["losses"], _COPY.vocab_size))
+    run.figure("copying", figures.copying(curve["steps"], curve["losses"], _COPY.vocab_size))
     loss, accuracy = float(curve["losses"][-1]), float(curve["accuracy"])
     return [
         Claim(
@@ -296,7 +296,7 @@ def _need_peers() -> list[Claim]:
     """The rows that compare with transformers; benchmarks and tests write them."""
     where = "needs transformers and torch: benchmarks/lm.py --workdir=... measures it"
     return [
-        Claim(name, statement, paper, "", "not run", detail=where)
+        not_run(name, statement, where, paper=paper)
         for name, statement, paper in (
             ("L1", "One implementation covers eight families", "logits within 1e-4"),
             ("L3", "Checkpoints round-trip through transformers", "bitwise; logits < 1e-6"),

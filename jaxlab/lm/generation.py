@@ -52,28 +52,28 @@ def generate(
     that are NaN (broken weights) are not detected: they give token ids without meaning.
 
     Args:
-        key: a typed key (row b uses `fold_in(key, b)`) or one key per row, [B].
-        params: the model's parameters.
-        cfg: static.
-        tokens: [B, T] integer prompts, padded anywhere.
-        attention_mask: [B, T] bool or 0/1, what of `tokens` counts; None: all.
-        max_new_tokens: N; static.
-        sampling: static; the repetition penalty counts the prompt's ids as seen.
-        eos_ids: stop tokens; None: those of `cfg`.
-        pad_id: fills a row after its end; None: that of `cfg`, else the first stop token, else 0.
-        stop_sequences: token sequences that end a row as stop tokens do.
-        lora: adapters, see `init_lora`.
-        compute_dtype: of activations and weights inside the model.
-        cache_dtype: of the cached keys and values; None: `compute_dtype`, else the parameters'.
+      key: a typed key (row b uses `fold_in(key, b)`) or one key per row, [B].
+      params: the model's parameters.
+      cfg: static.
+      tokens: [B, T] integer prompts, padded anywhere.
+      attention_mask: [B, T] bool or 0/1, what of `tokens` counts; None: all.
+      max_new_tokens: N; static.
+      sampling: static; the repetition penalty counts the prompt's ids as seen.
+      eos_ids: stop tokens; None: those of `cfg`.
+      pad_id: fills a row after its end; None: that of `cfg`, else the first stop token, else 0.
+      stop_sequences: token sequences that end a row as stop tokens do.
+      lora: adapters, see `init_lora`.
+      compute_dtype: of activations and weights inside the model.
+      cache_dtype: of the cached keys and values; None: `compute_dtype`, else the parameters'.
 
     Returns:
-        GenerateResult.
+      GenerateResult.
 
     Raises:
-        ValueError: tokens not [B, T] integers or not below V, a mask of another shape, an empty
-            prompt row, a key of another shape, max_new_tokens <= 0, or
-            T + max_new_tokens > max_seq_len. What depends on the values of `tokens` and
-            `attention_mask` cannot be checked under `jit`.
+      ValueError: tokens not [B, T] integers or not below V, a mask of another shape, an empty
+        prompt row, a key of another shape, max_new_tokens <= 0, or
+        T + max_new_tokens > max_seq_len. What depends on the values of `tokens` and
+        `attention_mask` cannot be checked under `jit`.
     """
     prompt = _prepare(key, cfg, tokens, attention_mask, max_new_tokens)
     stops = _stops(cfg, eos_ids, stop_sequences)
@@ -105,7 +105,7 @@ def stream_generate(
     arguments. Raises ValueError as `generate` does, at the call.
     """
     if chunk <= 0:
-        raise ValueError(f"chunk={chunk}: use a positive number of tokens per block")
+        raise ValueError(f"chunk must be >= 1, got {chunk}")
     prompt = _prepare(key, cfg, tokens, attention_mask, max_new_tokens)
     stops = _stops(cfg, eos_ids, stop_sequences)
     program = _Program(cfg, sampling, stops, compute_dtype, cache_dtype)
@@ -127,9 +127,9 @@ def generation_defaults(path: str | PathLike) -> dict[str, Any]:
     """The arguments of `generate` that a folder's `generation_config.json` sets.
 
     Returns:
-        A dict with "sampling" and, where the file has them, "eos_ids", "pad_id" and
-        "max_new_tokens"; empty when there is no file. As in transformers, `do_sample` false or
-        absent means greedy and top_k is 50 where sampling is on and the file does not say.
+      A dict with "sampling" and, where the file has them, "eos_ids", "pad_id" and
+      "max_new_tokens"; empty when there is no file. As in transformers, `do_sample` false or
+      absent means greedy and top_k is 50 where sampling is on and the file does not say.
     """
     file = Path(path) / "generation_config.json"
     if not file.is_file():

@@ -19,6 +19,7 @@ from jaxlab.lm.config import LMConfig
 from jaxlab.lm.hf_config import config_from_hf, config_to_hf
 from jaxlab.lm.hf_weights import Weight, base_prefix, weight_map
 from jaxlab.lm.params import param_shapes
+from jaxlab.runs import atomic
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -73,7 +74,7 @@ def save_hf(
     """
     config = config_to_hf(cfg)
     if max_shard_bytes <= 0:
-        raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+        raise ValueError(f"max_shard_bytes must be >= 1, got {max_shard_bytes}")
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     plan = _plan_shards(weight_map(cfg), params, max_shard_bytes)
@@ -95,9 +96,9 @@ def save_hf(
         total = sum(_nbytes(parts, params) for shard in plan for parts in shard.values())
         places = {name: file for file, shard in zip(files, plan, strict=True) for name in shard}
         index = {"metadata": {"total_size": total}, "weight_map": places}
-        _write_json(folder / _INDEX, index)
+        atomic.write_json(folder / _INDEX, index)
     config["dtype" if "dtype" in config else "torch_dtype"] = str(params["embed"]["w"].dtype)
-    _write_json(folder / "config.json", config)
+    atomic.write_json(folder / "config.json", config)
 
 
 def _read_config(folder: Path) -> LMConfig:
@@ -267,9 +268,3 @@ def _put(tree, path, value):
     for key in path[:-1]:
         tree = tree.setdefault(key, {})
     tree[path[-1]] = value
-
-
-def _write_json(file: Path, content: dict):
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)

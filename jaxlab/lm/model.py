@@ -74,7 +74,7 @@ def forward(
     be seen inside a compiled program, where they are clamped: check them where data enters.
     """
     if remat not in _POLICIES:
-        raise ValueError(f"remat must be one of {', '.join(_POLICIES)}; got {remat!r}")
+        raise ValueError(f"remat must be one of {', '.join(_POLICIES)}, got {remat!r}")
     tokens, arrays = check_tokens(
         tokens, attention_mask=attention_mask, positions=positions, segment_ids=segment_ids
     )

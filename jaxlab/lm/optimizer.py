@@ -17,14 +17,14 @@ class OptimizerConfig:
     """Settings of `make_schedule` and `make_optimizer`.
 
     Attributes:
-        peak_lr: learning rate after warmup.
-        schedule: "cosine", "linear", "constant" or "wsd" (warmup, stable, decay).
-        warmup_steps: steps over which the rate rises linearly to its peak.
-        total_steps: step at which the rate reaches `end_lr_ratio * peak_lr` and stays.
-        end_lr_ratio: final over peak learning rate.
-        weight_decay: decoupled decay of the parameters whose names start with "w".
-        b1, b2, eps: Adam's moments and its denominator's floor.
-        clip_norm: largest global norm of a gradient; 0 is off.
+      peak_lr: learning rate after warmup.
+      schedule: "cosine", "linear", "constant" or "wsd" (warmup, stable, decay).
+      warmup_steps: steps over which the rate rises linearly to its peak.
+      total_steps: step at which the rate reaches `end_lr_ratio * peak_lr` and stays.
+      end_lr_ratio: final over peak learning rate.
+      weight_decay: decoupled decay of the parameters whose names start with "w".
+      b1, b2, eps: Adam's moments and its denominator's floor.
+      clip_norm: largest global norm of a gradient; 0 is off.
     """
 
     peak_lr: float = 3e-4
@@ -40,14 +40,14 @@ class OptimizerConfig:
 
     def __post_init__(self):
         if self.schedule not in _DECAYS:
-            raise ValueError(f"schedule={self.schedule!r}: use one of {', '.join(_DECAYS)}")
+            raise ValueError(f"schedule must be one of {', '.join(_DECAYS)}, got {self.schedule!r}")
         if self.total_steps <= 0 or not 0 <= self.warmup_steps <= self.total_steps:
             raise ValueError(
-                f"warmup_steps={self.warmup_steps}, total_steps={self.total_steps}: "
-                "need 0 <= warmup_steps <= total_steps and total_steps > 0"
+                "need 0 <= warmup_steps <= total_steps and total_steps >= 1, got "
+                f"{self.warmup_steps} and {self.total_steps}"
             )
         if self.clip_norm < 0:
-            raise ValueError(f"clip_norm={self.clip_norm}: use 0 (off) or a positive norm")
+            raise ValueError(f"clip_norm must be >= 0 (0 is off), got {self.clip_norm}")
 
 
 def make_schedule(config: OptimizerConfig) -> Callable[[ArrayLike], jax.Array]:

@@ -19,11 +19,11 @@ class SamplingConfig:
     """How the next token is chosen; hashable, so that it can be a static argument.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the first largest logit.
-        top_k: keep the k largest logits and all that tie with the k-th; 0 keeps all.
-        top_p: keep the most probable tokens until their mass reaches `top_p`; 1 keeps all.
-        min_p: drop tokens less probable than `min_p` times the most probable one.
-        repetition_penalty: divides positive and multiplies negative logits of ids already seen.
+      temperature: logits are divided by it; 0 takes the first largest logit.
+      top_k: keep the k largest logits and all that tie with the k-th; 0 keeps all.
+      top_p: keep the most probable tokens until their mass reaches `top_p`; 1 keeps all.
+      min_p: drop tokens less probable than `min_p` times the most probable one.
+      repetition_penalty: divides positive and multiplies negative logits of ids already seen.
     """
 
     temperature: float = 1.0
@@ -53,13 +53,13 @@ def process_logits(
     """Penalised, tempered and filtered logits, the distribution that `sample` draws from.
 
     Args:
-        logits: [B, V].
-        sampling: the filters; static.
-        seen: [B, V] bool, the ids that the repetition penalty counts as seen; None: none.
+      logits: [B, V].
+      sampling: the filters; static.
+      seen: [B, V] bool, the ids that the repetition penalty counts as seen; None: none.
 
     Returns:
-        [B, V] logits, -inf where a filter dropped the token. At temperature 0 only the first
-        largest logit stays, so its log-probability is 0.
+      [B, V] logits, -inf where a filter dropped the token. At temperature 0 only the first
+      largest logit stays, so its log-probability is 0.
     """
     if logits.ndim != 2:
         raise ValueError(f"logits must be [B, V], got shape {logits.shape}")
@@ -93,13 +93,13 @@ def sample(
     """One token per row from the processed logits; a row's token depends on its own key alone.
 
     Args:
-        row_keys: [B] keys, one per row (`jax.random.split(key, B)`).
-        logits: [B, V].
-        sampling: the filters; static.
-        seen: [B, V] bool, see `process_logits`.
+      row_keys: [B] keys, one per row (`jax.random.split(key, B)`).
+      logits: [B, V].
+      sampling: the filters; static.
+      seen: [B, V] bool, see `process_logits`.
 
     Returns:
-        (tokens [B] int32, processed logits [B, V]).
+      (tokens [B] int32, processed logits [B, V]).
     """
     check_row_keys(row_keys, logits.shape[0])
     processed = process_logits(logits, sampling, seen=seen)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxlab.lm import figures
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.data import encode_prompt, read_documents
-from jaxlab.lm.evaluation import evaluate_loss, matmul_flops_per_second, unigram_loss
+from jaxlab.lm.evaluation import evaluate_loss, unigram_loss
 from jaxlab.lm.generation import generation_defaults, stream_generate
 from jaxlab.lm.hf_checkpoint import save_hf
 from jaxlab.lm.losses import next_token_loss
@@ -38,7 +38,8 @@ from jaxlab.lm.text_recipe import (
     what_is_trained,
 )
 from jaxlab.lm.training import init_train_state, latest_step, restore_state, save_state, train
-from jaxlab.runs import Claim, Run, check_finite, holds
+from jaxlab.runs import Claim, Run, check_finite, holds, not_run
+from jaxlab.runs.environment import matmul_flops_per_second
 
 if TYPE_CHECKING:
     from jaxlab.lm.experiment import Config
@@ -207,7 +208,7 @@ def _continue_prompt(config: "Config", run: Run, model: Model, *, fit: bool = Fa
 def _loss_claims(config: "Config", run: Run, text: dict[str, Any], loss: float) -> list[Claim]:
     floor = None if math.isnan(text["floor"]) else float(text["floor"])
     unigram = unigram_loss(text["valid"])
-    run.figure("training", figures.draw_training(run.metrics(), floor, unigram))
+    run.figure("training", figures.training(run.metrics(), floor, unigram))
     learns = Claim(
         "T1",
         "A model trained through the script predicts text that it has not seen",
@@ -221,7 +222,7 @@ def _loss_claims(config: "Config", run: Run, text: dict[str, Any], loss: float) 
     statement = "Its loss comes down to the entropy of the text, which no model can beat"
     if floor is None:
         reason = "the entropy is known for generated stories alone, in rows that hold the longest"
-        return [learns, Claim("T2", statement, "", "", "not run", detail=reason)]
+        return [learns, not_run("T2", statement, reason)]
     settled = run.preset != "smoke"  # too short for this one
     return [
         learns,

@@ -62,13 +62,13 @@ def load_model(
     """Reads a Hugging Face folder, or the newest weights of a training run's workdir.
 
     Args:
-        path: the folder or workdir.
-        tokenizer: another folder to take the tokenizer from.
-        dtype: of the parameters; None keeps the file's.
-        mesh: devices to split the parameters over, with axes "fsdp" and "tensor".
+      path: the folder or workdir.
+      tokenizer: another folder to take the tokenizer from.
+      dtype: of the parameters; None keeps the file's.
+      mesh: devices to split the parameters over, with axes "fsdp" and "tensor".
 
     Raises:
-        FileNotFoundError: neither is there, or there is no tokenizer.
+      FileNotFoundError: neither is there, or there is no tokenizer.
     """
     folder = workdir = Path(path)
     if (workdir / "artifacts" / "model").is_dir():

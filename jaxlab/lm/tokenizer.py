@@ -22,9 +22,9 @@ class Tokenizer:
     """Text to token ids and back; made by `load_tokenizer` or `train_tokenizer`.
 
     Attributes:
-        bos_id, eos_id, pad_id: ids of the special tokens, or None where there is none.
-        vocab_size: number of tokens, the added ones included.
-        config: the contents of `tokenizer_config.json`, written back by `save`.
+      bos_id, eos_id, pad_id: ids of the special tokens, or None where there is none.
+      vocab_size: number of tokens, the added ones included.
+      config: the contents of `tokenizer_config.json`, written back by `save`.
     """
 
     bos_id: int | Any
@@ -76,7 +76,7 @@ class Tokenizer:
         The padding is `pad_id`, else `eos_id`, else 0.
 
         Raises:
-            ValueError: a side other than "left" or "right"; a text longer than `length`.
+          ValueError: a side other than "left" or "right"; a text longer than `length`.
         """
         if side not in ("left", "right"):
             raise ValueError(f'side={side!r}: use "left" (to generate) or "right"')
@@ -104,8 +104,8 @@ class Tokenizer:
         """The prompt text of a conversation, `[{"role": ..., "content": ...}, ...]`.
 
         Raises:
-            ValueError: the tokenizer has no chat template, the template is broken, or it refuses
-                these messages (`raise_exception`), with the template's message.
+          ValueError: the tokenizer has no chat template, the template is broken, or it refuses
+            these messages (`raise_exception`), with the template's message.
         """
         template = self._chat_template()
         if template is None:
@@ -157,9 +157,9 @@ def load_tokenizer(path: str | PathLike) -> Tokenizer:
     former or from `chat_template.jinja`.
 
     Raises:
-        FileNotFoundError: neither form is there (a folder with only a sentencepiece model is
-            told how to make a `tokenizer.json`).
-        ValueError: a damaged `tokenizer.json`.
+      FileNotFoundError: neither form is there (a folder with only a sentencepiece model is
+        told how to make a `tokenizer.json`).
+      ValueError: a damaged `tokenizer.json`.
     """
     folder = Path(path)
     config = _read_json(folder / "special_tokens_map.json")
@@ -193,10 +193,10 @@ def train_tokenizer(
     """Trains a byte-level BPE tokenizer, which encodes any text and decodes it to the same text.
 
     Args:
-        texts: the training texts.
-        vocab_size: upper bound on the number of tokens, at least 256 bytes + the special tokens.
-        special_tokens: get ids 0, 1, 2, ...; the first three are the padding, begin-of-text and
-            end-of-text tokens. `encode` adds none of them by itself.
+      texts: the training texts.
+      vocab_size: upper bound on the number of tokens, at least 256 bytes + the special tokens.
+      special_tokens: get ids 0, 1, 2, ...; the first three are the padding, begin-of-text and
+        end-of-text tokens. `encode` adds none of them by itself.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers, trainers

@@ -44,20 +44,20 @@ def train(
     """Trains until `steps` optimizer steps have been taken.
 
     Args:
-        loss_fn: (params, batch, key) -> (sum, weight) or (sum, weight, aux), see `make_train_step`.
-        tx: optax transformation.
-        params: initial parameters; not donated. Ignored when `state` is given.
-        batch_at: step number (from 0) -> the global batch of that step.
-        steps: total number of steps, those already in `state` included.
-        key: step t uses `fold_in(key, t)`.
-        state: where to go on from; it is donated. None: the beginning.
-        on_eval: called every `eval_every` steps and after the last with the state (to evaluate or
-            save; it is donated afterwards) and the means of the metrics since the last call.
-        eval_every: 0 calls `on_eval` only after the last step.
-        parallel, grad_accum, devices: see `make_train_step`.
+      loss_fn: (params, batch, key) -> (sum, weight) or (sum, weight, aux), see `make_train_step`.
+      tx: optax transformation.
+      params: initial parameters; not donated. Ignored when `state` is given.
+      batch_at: step number (from 0) -> the global batch of that step.
+      steps: total number of steps, those already in `state` included.
+      key: step t uses `fold_in(key, t)`.
+      state: where to go on from; it is donated. None: the beginning.
+      on_eval: called every `eval_every` steps and after the last with the state (to evaluate or
+        save; it is donated afterwards) and the means of the metrics since the last call.
+      eval_every: 0 calls `on_eval` only after the last step.
+      parallel, grad_accum, devices: see `make_train_step`.
 
     Returns:
-        The final TrainState.
+      The final TrainState.
     """
     step_fn = make_train_step(
         loss_fn, tx, parallel=parallel, grad_accum=grad_accum, devices=devices
@@ -86,7 +86,7 @@ def restore_state(path: str | PathLike, like: TrainState, *, step: int | None = 
     """Reads the newest (or given) step into the structure and shardings of `like`.
 
     Raises:
-        FileNotFoundError: no checkpoint there.
+      FileNotFoundError: no checkpoint there.
     """
     return restore_checkpoint(path, like, step=step)
 

@@ -10,7 +10,7 @@ from jaxlab.optim.gradient_descent import GDResult
 from jaxlab.optim.perceptron import batch_perceptron, perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 # Loss and rule of each variant. The abstract speaks of the second; its sentence is proved for the
 # first, and the third is the rule for which it is observed with the logistic loss too.
@@ -124,20 +124,18 @@ def _bound_row(row: str, variant: str, etas, measured: dict) -> Claim:
         holds(not violated.any()),
         unit="max(1, eta)",
         detail=f"ln L of the average and of the best iterate against -eta (gamma^2 t - 1)/2 at "
-        f"every t, tolerance {TOLERANCE:g} max(1, eta). Above it: {per_eta}. {_REMARKS[row]}",
+        f"every t. Criterion: no run above it by {TOLERANCE:g} max(1, eta). Runs above it: "
+        f"{per_eta}. {_REMARKS[row]}",
     )
 
 
 def _arbitrarily_small_row(etas, result: dict) -> Claim:
     after = result["after_burn_in"]
     if np.isnan(after).any():
-        return Claim(
+        return not_run(
             "LS3",
             STATEMENTS["LS3"],
-            "",
-            "",
-            "not run",
-            detail="2/gamma^2 steps are more than --max_steps",
+            "2/gamma^2 steps are more than --max_steps.",
         )
     return Claim(
         "LS3",
@@ -146,8 +144,8 @@ def _arbitrarily_small_row(etas, result: dict) -> Claim:
         f"{spread(after.min(axis=1)):.3f}; min {after.min():.3f}",
         holds(after.min() >= 0.5),
         unit="eta",
-        detail=f"-ln L(average)/eta at t = 2/gamma^2, least over eta up to {eta_label(max(etas))}; "
-        "criterion >= 0.5 for every set",
+        detail=f"-ln L(average)/eta at t = 2/gamma^2, least over eta up to {eta_label(max(etas))}. "
+        "Criterion: >= 0.5 for every set.",
     )
 
 
@@ -163,7 +161,7 @@ def _monotonicity_row(etas, result: dict) -> Claim:
             "",
             shares,
             "reported",
-            detail="runs with a rise, per eta; the criterion needs an eta <= 1 and one >= 100",
+            detail="Runs with a rise, per eta. The criterion needs an eta <= 1 and one >= 100.",
         )
     return Claim(
         "LS4",
@@ -172,7 +170,7 @@ def _monotonicity_row(etas, result: dict) -> Claim:
         shares,
         holds(not small.any() and large.all()),
         unit="runs with a rise",
-        detail="per eta; criterion: none at eta <= 1, all at eta >= 100",
+        detail="By eta. Criterion: none at eta <= 1, all at eta >= 100.",
     )
 
 
@@ -196,6 +194,6 @@ def _perceptron_row(problems: Problems, etas, result: dict, perceptrons: dict) -
         f"Perceptron {shown(online)}; GD {shown(ours)}; batch Perceptron {shown(batch)}",
         holds(all((steps <= limit).all() for steps in (ours, online, batch))),
         unit="1/gamma^2",
-        detail=f"updates until every sample is right, min/median/max over sets (mean); exponential "
-        f"loss, eta {eta_label(eta)}; criterion: all <= 1 + 2 ln(n)/eta",
+        detail=f"Updates until every sample is right, min/median/max over sets (mean); exponential "
+        f"loss, eta {eta_label(eta)}. Criterion: all <= 1 + 2 ln(n)/eta.",
     )

@@ -48,9 +48,7 @@ def random_separable(
       ValueError: num_samples < 1, dim < 2, or a static margin outside (0, 1).
     """
     if num_samples < 1 or dim < 2:
-        raise ValueError(
-            f"num_samples must be at least 1 and dim at least 2, got {num_samples} and {dim}"
-        )
+        raise ValueError(f"num_samples must be >= 1 and dim >= 2, got {num_samples} and {dim}")
     if not isinstance(margin, jax.core.Tracer) and not 0 < margin < 1:
         raise ValueError(f"margin must lie inside (0, 1), got {margin}")
     key_star, key_rows, key_labels = jax.random.split(key, 3)
@@ -90,9 +88,7 @@ def prepare(
         classes, X all zero, a zero row under "row", `standardize` of sparse data.
     """
     if normalize not in NORMALIZATIONS:
-        raise ValueError(
-            f"unknown normalize {normalize!r}: choose one of {', '.join(NORMALIZATIONS)}"
-        )
+        raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
     sparse = isinstance(X, BCOO)
     if sparse and standardize:
         raise ValueError("standardize makes sparse data dense: pass X.todense(), or leave it off")
@@ -101,7 +97,7 @@ def prepare(
     y = np.asarray(y)
     if X.ndim != 2 or y.ndim != 1 or X.shape[0] != y.shape[0]:
         raise ValueError(
-            f"X must be (n, d) and y (n,) with the same n, got X {X.shape} and y {y.shape}"
+            f"X must be [n, d] and y [n] with the same n, got X {X.shape} and y {y.shape}"
         )
     values = np.asarray(X.data if isinstance(X, BCOO) else X)
     if not np.isfinite(values).all():
@@ -185,7 +181,7 @@ def load_npz(
                 )
         X, y = arrays[x_key], arrays[y_key]
     if X.ndim != 2 or y.shape != X.shape[:1]:
-        raise ValueError(f"{path}: X must be (n, d) and y (n,), got X {X.shape} and y {y.shape}")
+        raise ValueError(f"{path}: X must be [n, d] and y [n], got X {X.shape} and y {y.shape}")
     return X, y
 
 

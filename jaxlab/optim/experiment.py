@@ -20,7 +20,7 @@ from jaxlab.optim.problems import (
 )
 from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.stepsize import check_eta
-from jaxlab.runs import Claim, Run, option, progress
+from jaxlab.runs import Claim, Run, not_run, option, progress
 
 _INSEPARABLE = (
     "{data} is not linearly separable: the theory does not apply. Add features (products, a "
@@ -34,36 +34,36 @@ class Config:
 
     experiment: str = option(
         "all",
-        "Which rows: convergence (LS1-LS4, LS8), lower_bounds (LS5-LS7), generality (LS9, LS10), "
-        "real (LS11, LS12), or all.",
+        "which rows: convergence (LS1-LS4, LS8), lower_bounds (LS5-LS7), generality (LS9, LS10), "
+        "real (LS11, LS12), or all",
         choices=("all", "convergence", "lower_bounds", "generality", "real"),
     )
-    seed: int = option(0, "Seed of the generated data.")
+    seed: int = option(0, "seed of the generated data")
     eta: tuple[float, ...] = option(
-        (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e6), "Base stepsizes to sweep."
+        (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e6), "base stepsizes to sweep"
     )
-    num_sets: int = option(60, "Generated data sets for the convergence rows.")
-    num_samples: tuple[int, int] = option((20, 200), "Least and most samples of a generated set.")
-    dims: tuple[int, ...] = option((5, 10, 20, 40, 60), "Dimensions of the generated sets.")
-    margins: tuple[float, float] = option((0.06, 0.3), "Least and largest margin asked of them.")
-    general_sets: int = option(20, "Generated sets (80 samples in 20 dimensions) for LS9 and LS10.")
-    network_width: int = option(10, "Hidden units of the two-layer networks.")
-    network_steps: int = option(2000, "Steps of the two-layer networks.")
-    hard_dims: tuple[int, ...] = option((5, 10, 20, 40), "Lengths of the hard chains.")
+    num_sets: int = option(60, "generated data sets for the convergence rows")
+    num_samples: tuple[int, int] = option((20, 200), "least and most samples of a generated set")
+    dims: tuple[int, ...] = option((5, 10, 20, 40, 60), "dimensions of the generated sets")
+    margins: tuple[float, float] = option((0.06, 0.3), "least and largest margin asked of them")
+    general_sets: int = option(20, "generated sets (80 samples in 20 dimensions) for LS9 and LS10")
+    network_width: int = option(10, "hidden units of the two-layer networks")
+    network_steps: int = option(2000, "steps of the two-layer networks")
+    hard_dims: tuple[int, ...] = option((5, 10, 20, 40), "lengths of the hard chains")
     hard_losses: tuple[str, ...] = option(
         ("exponential", "logistic", "flat_exponential", "polynomial", "semicircle"),
-        "Losses tried on the hard chains.",
+        "losses tried on the hard chains",
     )
     real_sets: tuple[str, ...] = option(
-        tuple(REAL_SETS), f"Real data sets, of: {', '.join(REAL_SETS)}."
+        tuple(REAL_SETS), f"real data sets, of: {', '.join(REAL_SETS)}"
     )
-    num_orders: int = option(5, "Permutations of the samples of each real set.")
-    max_steps: int = option(3000, "Most steps of a run, where 1/gamma^2 asks for more.")
-    data: str = option("", "Your own data: an .npz file, or a text file in libsvm format.")
-    x_key: str = option("X", "Name of the samples in the .npz file.")
-    y_key: str = option("y", "Name of the labels in the .npz file.")
-    positive_class: str = option("", "Label that becomes +1, the rest -1 (needed above two).")
-    standardize: bool = option(False, "Standardize the features of your own data.")
+    num_orders: int = option(5, "permutations of the samples of each real set")
+    max_steps: int = option(3000, "most steps of a run, where 1/gamma^2 asks for more")
+    data: str = option("", "your own data: an .npz file, or a text file in libsvm format")
+    x_key: str = option("X", "name of the samples in the .npz file")
+    y_key: str = option("y", "name of the labels in the .npz file")
+    positive_class: str = option("", "label that becomes +1, the rest -1 (needed above two)")
+    standardize: bool = option(False, "standardize the features of your own data")
 
 
 PRESETS = {
@@ -117,7 +117,7 @@ def _check(config: Config) -> None:
         margin_loss(name)
     unknown = sorted(set(config.real_sets) - REAL_SETS.keys())
     if unknown:
-        raise ValueError(f"unknown real_sets {unknown}: choose from {', '.join(REAL_SETS)}")
+        raise ValueError(f"real_sets must be of {', '.join(REAL_SETS)}, got {', '.join(unknown)}")
 
 
 def _own_problem(config: Config) -> Problems:
@@ -153,7 +153,7 @@ def _same_label(label, text: str) -> bool:
 
 def _not_run(config: Config, rows: Iterable[str]) -> list[Claim]:
     reason = _INSEPARABLE.format(data=config.data)
-    return [Claim(row, STATEMENTS[row], "", "", "not run", detail=reason) for row in rows]
+    return [not_run(row, STATEMENTS[row], reason) for row in rows]
 
 
 def _convergence(config: Config, run: Run, own: Problems | None) -> list[Claim]:

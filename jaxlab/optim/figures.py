@@ -10,7 +10,7 @@ from jaxlab.optim.bounds import log_risk_bound
 from jaxlab.optim.convergence import IMBALANCE_ETAS
 from jaxlab.optim.lower_bounds import OPTIMAL
 from jaxlab.optim.problems import eta_label
-from jaxlab.runs.figures import PALETTE, styled, subplots
+from jaxlab.runs.figures import BLUE, PALETTE, VERMILION, styled, subplots
 
 _VARIANT_LABELS = {
     "exponential": "exponential",
@@ -33,7 +33,7 @@ def _log_risk_axis(axes, label="ln risk") -> None:
 @styled
 def risk(measured: Mapping, etas: Sequence[float], margin: float) -> Figure:
     """ln L of the last and of the average iterate over steps, for every eta, with the bound."""
-    fig, panels = subplots(1, 2, width=9, height=3.6, sharey=True)
+    figure, panels = subplots(1, 2, width=9, height=3.6, sharey=True)
     path = measured["exponential"]["path"]
     steps = np.arange(path["log_risk"].shape[-1])
     for axes, quantity, title in zip(
@@ -42,10 +42,10 @@ def risk(measured: Mapping, etas: Sequence[float], margin: float) -> Figure:
         ("last iterate: it rises and falls", "average of the iterates, and its bound (dashed)"),
         strict=True,
     ):
-        for i, (eta, colour) in enumerate(zip(etas, _shades(len(etas)), strict=True)):
-            axes.plot(steps, path[quantity][i], color=colour, linewidth=1.2, label=eta_label(eta))
+        for i, (eta, color) in enumerate(zip(etas, _shades(len(etas)), strict=True)):
+            axes.plot(steps, path[quantity][i], color=color, linewidth=1.2, label=eta_label(eta))
             if quantity == "log_risk_avg":
-                axes.plot(steps, log_risk_bound(eta, margin, steps), color=colour, **_DASHED)
+                axes.plot(steps, log_risk_bound(eta, margin, steps), color=color, **_DASHED)
         axes.axvline(1 / margin**2, color="0.4", linewidth=0.9, linestyle=":")
         axes.annotate(
             "1/γ²",
@@ -60,46 +60,46 @@ def risk(measured: Mapping, etas: Sequence[float], margin: float) -> Figure:
         axes.set_title(title)
     _log_risk_axis(panels[0])
     panels[1].legend(title="eta", loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    return figure
 
 
 @styled
 def stepsizes(measured: Mapping, etas: Sequence[float]) -> Figure:
     """ln of the stepsize relative to the risk's gradient, and the mass of the update weights."""
     shown = sorted({0, len(etas) // 2, len(etas) - 1})
-    fig, panels = subplots(1, 3, width=11, height=3.2)
+    figure, panels = subplots(1, 3, width=11, height=3.2)
     for axes, variant, quantity, label in (
         (panels[0], "exponential", "log_stepsize", "ln stepsize"),
         (panels[1], "logistic_risk", "log_stepsize", "ln stepsize"),
         (panels[2], "logistic_risk", "mass", "mass of the update"),
     ):
         path = measured[variant]["path"][quantity]
-        for i, colour in zip(shown, PALETTE, strict=False):
-            axes.plot(path[i], color=colour, linewidth=1.1, label=eta_label(etas[i]))
+        for i, color in zip(shown, PALETTE, strict=False):
+            axes.plot(path[i], color=color, linewidth=1.1, label=eta_label(etas[i]))
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         axes.set_title(_VARIANT_LABELS[variant])
         if quantity == "log_stepsize":
             axes.set_yscale("symlog", linthresh=1)
     panels[2].legend(title="eta", loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    return figure
 
 
 @styled
 def margins(measured: Mapping, etas: Sequence[float], margin: float) -> Figure:
     """The normalized margin of the average iterate over the maximum margin."""
-    fig, panels = subplots(1, 2, width=9, height=3.2, sharey=True)
+    figure, panels = subplots(1, 2, width=9, height=3.2, sharey=True)
     for axes, variant in zip(panels, ("exponential", "logistic_potential"), strict=True):
         path = measured[variant]["path"]["min_margin_avg"]
-        for row, eta, colour in zip(path, etas, _shades(len(etas)), strict=True):
-            axes.plot(row / margin, color=colour, linewidth=1.2, label=eta_label(eta))
+        for row, eta, color in zip(path, etas, _shades(len(etas)), strict=True):
+            axes.plot(row / margin, color=color, linewidth=1.2, label=eta_label(eta))
         axes.axhline(1, color="0.4", linewidth=0.9, linestyle=":")
         axes.set_xlabel("step")
         axes.set_title(_VARIANT_LABELS[variant])
         axes.set_ylim(-1.0, 1.1)
     panels[0].set_ylabel("margin of the average / γ")
     panels[1].legend(title="eta", loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    return figure
 
 
 @styled
@@ -107,7 +107,7 @@ def burn_in(
     margin: np.ndarray, measured: Mapping, etas: Sequence[float], perceptrons: Mapping
 ) -> Figure:
     """Steps to the first separator against 1/gamma^2, a point per data set."""
-    fig, axes = subplots(width=5.2, height=4)
+    figure, axes = subplots(width=5.2, height=4)
     last = int(np.argmax(etas))
     inverse = 1 / margin**2
     first = {name: result["first_separated"][:, last] for name, result in measured.items()}
@@ -117,13 +117,13 @@ def burn_in(
         "batch Perceptron": perceptrons["batch"],
         f"GD logistic risk, eta {eta_label(etas[last])}": first["logistic_risk"],
     }
-    for (label, steps), colour, marker in zip(points.items(), PALETTE, "osD^", strict=False):
+    for (label, steps), color, marker in zip(points.items(), PALETTE, "osD^", strict=False):
         found = steps > 0
         axes.scatter(
             inverse[found],
             steps[found],
             s=16,
-            color=colour,
+            color=color,
             marker=marker,
             alpha=0.7,
             linewidths=0,
@@ -133,23 +133,23 @@ def burn_in(
     axes.plot(line, line, color="0.3", label="1/γ²", **_DASHED)
     axes.set(xscale="log", yscale="log", xlabel="1/γ²", ylabel="steps to the first separator")
     axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.16), ncols=2)
-    return fig
+    return figure
 
 
 @styled
 def imbalance(measured: Mapping) -> Figure:
     """One hard sample among 1000: where the abstract's sentence fails for the logistic loss."""
-    fig, panels = subplots(1, 2, width=9, height=3.2)
+    figure, panels = subplots(1, 2, width=9, height=3.2)
     margin = float(measured["margin"])
     eta_at = IMBALANCE_ETAS.index(1e4)
     styles = ({"linewidth": 4, "alpha": 0.45}, {}, {"linewidth": 1.2})  # two curves coincide
-    for (variant, label), colour, style in zip(
+    for (variant, label), color, style in zip(
         _VARIANT_LABELS.items(), PALETTE, styles, strict=False
     ):
         result = measured[variant]
-        panels[0].plot(result["path"]["log_risk"][eta_at], color=colour, label=label, **style)
+        panels[0].plot(result["path"]["log_risk"][eta_at], color=color, label=label, **style)
         first = result["first_separated"][0]
-        panels[1].plot(IMBALANCE_ETAS, first, "o-", color=colour, label=label, **style)
+        panels[1].plot(IMBALANCE_ETAS, first, "o-", color=color, label=label, **style)
     panels[0].axvline(1 / margin**2, color="0.4", linewidth=0.9, linestyle=":")
     panels[0].set(xlabel="step (1/γ² dotted)", title="eta 10⁴")
     _log_risk_axis(panels[0])
@@ -162,13 +162,13 @@ def imbalance(measured: Mapping) -> Figure:
         title="999 samples against one (1/γ² dotted)",
     )
     panels[1].legend(loc="upper left")
-    return fig
+    return figure
 
 
 @styled
 def lower_bounds(batch: Mapping, etas: Sequence[float]) -> Figure:
     """First separators on the hard chains against the number of steps nobody can beat."""
-    fig, axes = subplots(width=5.2, height=4.4)
+    figure, axes = subplots(width=5.2, height=4.4)
     min_steps = batch["min_steps"]
     rng = np.random.default_rng(0)
     optimal = {f"{loss} {rule}" for loss, rule in OPTIMAL}
@@ -182,15 +182,13 @@ def lower_bounds(batch: Mapping, etas: Sequence[float]) -> Figure:
                 first[found, i],
                 s=26 if large else 12,
                 marker="D" if large else "o",
-                color=PALETTE[0] if large else PALETTE[1],
+                color=BLUE if large else VERMILION,
                 alpha=0.8 if large else 0.4,
                 linewidths=0,
                 zorder=3 if large else 2,
             )
-    axes.scatter(
-        [], [], marker="D", color=PALETTE[0], label="exponential; logistic potential, eta ≥ 10⁴"
-    )
-    axes.scatter([], [], color=PALETTE[1], label="other losses, rules and etas")
+    axes.scatter([], [], marker="D", color=BLUE, label="exponential; logistic potential, eta ≥ 10⁴")
+    axes.scatter([], [], color=VERMILION, label="other losses, rules and etas")
     line = np.array([min_steps.min() * 0.85, min_steps.max() * 1.18])
     axes.plot(line, line, color="0.2", label="lower bound d", **_DASHED)
     axes.set(xscale="log", yscale="log", xlabel="d", ylabel="steps to the first separator")
@@ -200,21 +198,21 @@ def lower_bounds(batch: Mapping, etas: Sequence[float]) -> Figure:
     axes.set_yticks(heights, [str(d) for d in heights])
     axes.minorticks_off()
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14))
-    return fig
+    return figure
 
 
 @styled
 def losses(measured: Mapping, names: Sequence[str], rules: Sequence[str]) -> Figure:
     """ln L of the average at twice the burn-in for each loss, a point per data set."""
-    fig, axes = subplots(width=6.4, height=3.4)
-    for offset, rule, colour in zip((-0.15, 0.15), rules, PALETTE, strict=False):
+    figure, axes = subplots(width=6.4, height=3.4)
+    for offset, rule, color in zip((-0.15, 0.15), rules, PALETTE, strict=False):
         for i, name in enumerate(names):
             values = measured[name][rule]
             axes.scatter(
                 np.full(len(values), i + offset),
                 values,
                 s=12,
-                color=colour,
+                color=color,
                 alpha=0.6,
                 linewidths=0,
                 label=f"rule {rule}" if i == 0 else None,
@@ -226,7 +224,7 @@ def losses(measured: Mapping, names: Sequence[str], rules: Sequence[str]) -> Fig
     axes.set_xticks(range(len(targets)), [name.replace("_", "\n") for name in names])
     _log_risk_axis(axes, "ln risk of the average at t = 2/γ²")
     axes.legend(loc="upper left")
-    return fig
+    return figure
 
 
 @styled
@@ -238,16 +236,16 @@ def two_layer(measured: Mapping, slopes: Sequence[float], etas: Sequence[float])
         "exponential, leaky softplus",
         "logistic (risk), leaky ReLU",
     )
-    fig, panels = subplots(1, 3, width=11, height=3.2, sharey=True)
+    figure, panels = subplots(1, 3, width=11, height=3.2, sharey=True)
     for axes, name, title in zip(panels, shown, titles, strict=True):
-        for i, (slope, colour) in enumerate(zip(slopes, PALETTE, strict=False)):
+        for i, (slope, color) in enumerate(zip(slopes, PALETTE, strict=False)):
             best, bound = measured[name]["best"][i, -1], measured[name]["bound"][i, -1]
-            axes.plot(best, color=colour, label=f"{slope:g}")
-            axes.plot(np.arange(1, len(bound) + 1), bound, color=colour, **_DASHED)
+            axes.plot(best, color=color, label=f"{slope:g}")
+            axes.plot(np.arange(1, len(bound) + 1), bound, color=color, **_DASHED)
         axes.set(xlabel="step", title=title)
     _log_risk_axis(panels[0], f"least ln risk so far, eta {eta_label(etas[-1])}")
     panels[-1].legend(title="slope", loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    return figure
 
 
 @styled
@@ -264,17 +262,17 @@ def peers(measured: Mapping, eta: float) -> Figure:
     }
     columns = min(4, len(measured))
     rows = -(-len(measured) // columns)
-    fig, grid = subplots(
+    figure, grid = subplots(
         rows, columns, width=max(3 * columns, 6), height=2.5 * rows + 0.8, squeeze=False
     )
     for axes in grid.ravel()[len(measured) :]:
         axes.remove()
     for axes, (name, result) in zip(grid.ravel(), measured.items(), strict=False):
-        for ((method, at), label), colour in zip(curves.items(), PALETTE, strict=True):
+        for ((method, at), label), color in zip(curves.items(), PALETTE, strict=True):
             log_risk = result["trajectories"][method][at]["log_risk"]
             finite = np.where(np.isfinite(log_risk), log_risk, np.nan)
             axes.plot(
-                np.arange(1, len(finite) + 1), finite, color=colour, linewidth=1.2, label=label
+                np.arange(1, len(finite) + 1), finite, color=color, linewidth=1.2, label=label
             )
         axes.axvline(1 / result["margin"] ** 2, color="0.4", linewidth=0.9, linestyle=":")
         axes.set(xscale="log", title=name)
@@ -285,5 +283,5 @@ def peers(measured: Mapping, eta: float) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("ln risk")
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4 if columns > 2 else 2)
-    return fig
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if columns > 2 else 2)
+    return figure

@@ -14,7 +14,7 @@ from jaxlab.optim.losses import margin_loss
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.two_layer import init_two_layer, run_two_layer_gd
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 # Name, loss and degree.
 LOSSES = {
@@ -94,13 +94,10 @@ def claims(losses: dict | None, problems: Problems, networks: dict) -> list[Clai
 
 def _losses_row(measured: dict | None) -> Claim:
     if measured is None:
-        return Claim(
+        return not_run(
             "LS9",
             STATEMENTS["LS9"],
-            "",
-            "",
-            "not run",
-            detail="2/gamma^2 steps are more than --max_steps",
+            "2/gamma^2 steps are more than --max_steps.",
         )
     below = all((measured[name]["potential"] <= measured[name]["target"]).all() for name in LOSSES)
 
@@ -117,8 +114,8 @@ def _losses_row(measured: dict | None) -> Claim:
         holds(below),
         unit="nats",
         detail=f"ln L(average) at t = 2/gamma^2, eta {eta_label(float(measured['eta']))}, rule "
-        "potential, median over sets; criterion: every set <= ln l(eta/2). Rule risk, as measured: "
-        f"{medians('risk')}",
+        "potential, median over sets. Criterion: every set <= ln l(eta/2). Rule risk, as measured: "
+        f"{medians('risk')}.",
     )
 
 
@@ -146,9 +143,9 @@ def _networks_row(problems: Problems, measured: dict) -> Claim:
         f"most {spread(exponential.max(axis=(0, 2, 3))):.2g}",
         holds((exponential <= TOLERANCE).all()),
         unit="max(1, eta)",
-        detail=f"best iterate against kappa - eta (alpha^2 gamma^2 t - 1)/2, exponential loss, "
-        f"both activations, alpha in {list(SLOPES)}, eta in {list(NETWORK_ETAS)}; first separator "
-        f"at {first[first >= 0].min()} to {first.max()} steps, 1/(alpha gamma)^2 "
-        f"{burn_in.min():.0f} to {burn_in.max():.0f}; logistic loss with the rule risk, sets above "
-        f"the bound (not a criterion): {above or 'none'}",
+        detail=f"Best iterate against kappa - eta (alpha^2 gamma^2 t - 1)/2, exponential loss, "
+        f"both activations, alpha in {list(SLOPES)}, eta in {list(NETWORK_ETAS)}. Criterion: none "
+        f"above it. First separator at {first[first >= 0].min()} to {first.max()} steps, "
+        f"1/(alpha gamma)^2 {burn_in.min():.0f} to {burn_in.max():.0f}. Logistic loss with "
+        f"the rule risk, sets above the bound (not judged): {above or 'none'}.",
     )

@@ -91,7 +91,7 @@ def run_gd(
     check_eta(eta)
     num_steps = operator.index(num_steps)
     if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
     X, y = linear_model.check_dataset(X, y)
     num_samples, dim = X.shape
     w0 = jnp.zeros(dim, X.dtype) if w0 is None else jnp.asarray(w0, X.dtype)

@@ -34,7 +34,7 @@ def hard_dataset_online(dim: int) -> HardDataset:
     sample has margin 0. The Perceptron needs exactly `dim` updates.
     """
     if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
+        raise ValueError(f"dim must be >= 1, got {dim}")
     y = _alternating_signs(dim)
     margin = 1 / np.sqrt(dim)
     return HardDataset(
@@ -61,7 +61,7 @@ def hard_dataset_batch(dim: int, rho: float = 0.5) -> HardDataset:
       ValueError: dim < 2, or rho not inside (0, 1).
     """
     if dim < 2:
-        raise ValueError(f"dim must be at least 2, got {dim}")
+        raise ValueError(f"dim must be >= 2, got {dim}")
     if not 0 < rho < 1:
         raise ValueError(f"rho must lie inside (0, 1), got {rho}")
     signed = 0.5 * (np.eye(dim) - rho * np.eye(dim, k=1))

@@ -17,7 +17,7 @@ def check_dataset(X, y) -> tuple[jax.Array | BCOO, jax.Array]:
     y = jnp.asarray(y)
     if X.ndim != 2 or y.ndim != 1 or X.shape[0] != y.shape[0]:
         raise ValueError(
-            f"X must be (n, d) and y (n,) with the same n, got X {X.shape} and y {y.shape}"
+            f"X must be [n, d] and y [n] with the same n, got X {X.shape} and y {y.shape}"
         )
     return X, y.astype(X.dtype)
 

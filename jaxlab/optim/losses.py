@@ -148,7 +148,7 @@ def margin_loss(name: str, *, degree: float = 1.0) -> MarginLoss:
       ValueError: the name is unknown, or the degree is not positive.
     """
     if name not in LOSSES:
-        raise ValueError(f"unknown loss {name!r}: choose one of {', '.join(LOSSES)}")
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
     degree = float(degree)
     if not degree > 0:
         raise ValueError(f"degree must be positive, got {degree}")

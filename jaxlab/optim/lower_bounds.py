@@ -90,11 +90,11 @@ def _batch_row(batch: dict) -> Claim:
         "Omega(1/gamma^2)",
         f"{early.sum()} of {first.size} runs before step d; earliest at {ratio.min():.3f} d",
         holds(not early.any()),
-        detail=f"a chain of d = kappa R^2/gamma^2 samples, d in "
+        detail=f"A chain of d = kappa R^2/gamma^2 samples, d in "
         f"{sorted({int(d) for d in batch['min_steps']})}, rho in {list(RHOS)}, all rules, losses "
         f"{', '.join(sorted({name.split()[0] for name in batch['first_separated']}))}, "
-        f"eta in {', '.join(map(eta_label, ETAS))}; the proof covers every method whose iterates "
-        "stay in the span of gradients",
+        f"eta in {', '.join(map(eta_label, ETAS))}. The proof covers every method whose iterates "
+        "stay in the span of gradients. Criterion: none before step d.",
     )
 
 
@@ -109,7 +109,7 @@ def _online_row(online: dict) -> Claim:
         f"{spread(ratio):.4f}",
         holds(exact),
         unit="1/gamma^2 updates",
-        detail=f"Perceptron on orthonormal rows, d = 1/gamma^2: {orders}; criterion: exactly d",
+        detail=f"Perceptron on orthonormal rows, d = 1/gamma^2: {orders}. Criterion: exactly d.",
     )
 
 
@@ -127,7 +127,7 @@ def _minimax_row(batch: dict) -> Claim:
         f"{ratio.min():.3f} to {ratio.max():.3f}",
         holds((ratio <= inverse_kappa).all()),
         unit="d (the lower bound)",
-        detail="first separator of GD at eta >= 1e4 (exponential loss; logistic with the rule "
-        f"potential) over the lower bound d; criterion: at most 1/kappa, "
-        f"{inverse_kappa.min():.2f} to {inverse_kappa.max():.2f} on these data",
+        detail="First separator of GD at eta >= 1e4 (exponential loss; logistic with the rule "
+        f"potential) over the lower bound d. Criterion: at most 1/kappa, "
+        f"{inverse_kappa.min():.2f} to {inverse_kappa.max():.2f} on these data.",
     )

@@ -45,7 +45,7 @@ def max_margin(X: np.ndarray | BCOO, y: np.ndarray, *, tol: float = 1e-9) -> Max
     y = np.asarray(y, np.float64)
     if X.ndim != 2 or y.ndim != 1 or X.shape[0] != y.shape[0]:
         raise ValueError(
-            f"X must be (n, d) and y (n,) with the same n, got X {X.shape} and y {y.shape}"
+            f"X must be [n, d] and y [n] with the same n, got X {X.shape} and y {y.shape}"
         )
     if not np.isfinite(X).all():
         raise ValueError("X holds nan or infinity: clean the data first")

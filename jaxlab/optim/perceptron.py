@@ -55,7 +55,7 @@ def perceptron(
     Reference: Novikoff, On convergence proofs for perceptrons (1962).
     """
     if order not in ORDERS:
-        raise ValueError(f"unknown order {order!r}: choose one of {', '.join(ORDERS)}")
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     if order == "random" and key is None:
         raise ValueError("order='random' needs a key: pass key=jax.random.key(seed)")
     _check_count("max_passes", max_passes)
@@ -138,4 +138,4 @@ def _batch_perceptron(X, y, max_steps, normalize):
 
 def _check_count(name: str, value: int) -> None:
     if operator.index(value) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+        raise ValueError(f"{name} must be >= 1, got {value}")

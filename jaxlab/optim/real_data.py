@@ -14,7 +14,7 @@ from jaxlab.optim.losses import log_risk
 from jaxlab.optim.perceptron import batch_perceptron, perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 TARGETS = (1e-2, 1e-8, 1e-30, 1e-100, 1e-300)
 # What the paper's rules are compared with: loss, rule, etas.
@@ -33,9 +33,8 @@ def measure(
     """Trajectories {method: {eta: {log_risk [T+1], min_margin [T+1]}}} on one data set.
 
     The adaptive rules run for 1/margin^2 steps (100 to `num_steps`), the others for `num_steps`.
-    `orders` holds
-    first separators under permutations of the samples: with a huge eta, rounding decides between
-    trajectories, and the order of summation decides about rounding.
+    `orders` holds first separators under permutations of the samples: with a huge eta, rounding
+    decides between trajectories, and the order of summation decides about rounding.
     """
     within = min(num_steps, max(int(burn_in_steps(problem.margin[0])), 100))
     X, y = problem.X[0], problem.y[0]
@@ -200,10 +199,7 @@ def claims(measured: dict[str, dict], etas: Sequence[float], num_steps: int) -> 
     ]
     limit = f" Out of reach of {num_steps} steps: {', '.join(beyond)}." if beyond else ""
     if not within:
-        return [
-            Claim(row, STATEMENTS[row], "", "", "not run", detail=limit.strip())
-            for row in ("LS11", "LS12")
-        ]
+        return [not_run(row, STATEMENTS[row], limit.strip()) for row in ("LS11", "LS12")]
     return [
         _small_risk_row(within, nearest(etas, 1e4), limit),
         _separator_row(within, nearest(etas, 1e3), limit),
@@ -234,10 +230,10 @@ def _small_risk_row(within: dict, eta: float, limit: str) -> Claim:
         "; ".join(shown),
         holds(reached),
         unit="steps to risk 1e-300",
-        detail=f"exponential/logistic potential at eta {eta_label(eta)}, of 1/gamma^2 (the "
-        f"criterion). Steps to 1e-2/1e-8/1e-30/1e-100/1e-300 on {example}: {', '.join(slow)}. "
-        "L-BFGS on ln L needs fewer evaluations, and after separation any method can scale w."
-        f"{limit}",
+        detail=f"Exponential/logistic potential at eta {eta_label(eta)}. Criterion: both within "
+        f"1/gamma^2, the last number. Steps to 1e-2/1e-8/1e-30/1e-100/1e-300 on {example}: "
+        f"{', '.join(slow)}. L-BFGS on ln L needs fewer evaluations, and after separation any "
+        f"method can scale w.{limit}",
     )
 
 
@@ -268,6 +264,6 @@ def _separator_row(within: dict, eta: float, limit: str) -> Claim:
         shown,
         holds(found),
         unit="steps",
-        detail=f"exponential loss, eta {eta_label(eta)}, over permutations of the samples. "
-        f"Perceptron and L-BFGS: {peers}.{limit}",
+        detail=f"Exponential loss, eta {eta_label(eta)}, over permutations of the samples. "
+        f"Criterion: all within 1/gamma^2. Perceptron and L-BFGS: {peers}.{limit}",
     )

@@ -28,7 +28,7 @@ _OBJECTIVES = ("risk", "log_risk")
 
 def check_rule(rule: str) -> None:
     if rule not in RULES:
-        raise ValueError(f"unknown rule {rule!r}: choose one of {', '.join(RULES)}")
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
 
 
 def check_eta(eta) -> None:
@@ -182,7 +182,7 @@ def adaptive_gd(
     Reference: Zhang, Wu, Lin and Bartlett, arXiv 2504.04105.
     """
     if objective not in _OBJECTIVES:
-        raise ValueError(f"unknown objective {objective!r}: choose one of {', '.join(_OBJECTIVES)}")
+        raise ValueError(f"objective must be one of {', '.join(_OBJECTIVES)}, got {objective!r}")
     margin_loss = as_loss(loss, degree)
     if not callable(eta):
         check_eta(eta)

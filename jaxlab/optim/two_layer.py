@@ -74,7 +74,7 @@ def init_two_layer(key: jax.Array, width: int, dim: int, *, scale: float = 0.0) 
       ValueError: width odd or below 2.
     """
     if width < 2 or width % 2:
-        raise ValueError(f"width must be even and at least 2, got {width}")
+        raise ValueError(f"width must be even and >= 2, got {width}")
     outer = jnp.repeat(jnp.array([1.0, -1.0]), width // 2)
     hidden = scale * jax.random.normal(key, (width, dim)) / jnp.sqrt(dim)
     return TwoLayerParams(hidden, outer)
@@ -126,7 +126,7 @@ def run_two_layer_gd(
     _activation(activation)
     num_steps = operator.index(num_steps)
     if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
     X, y = linear_model.check_dataset(X, y)
     params = TwoLayerParams(*(jnp.asarray(leaf, X.dtype) for leaf in params))
     width = params.outer.shape[0]
@@ -184,5 +184,5 @@ def _run(params, X, y, eta, slope, num_steps, loss, rule, activation) -> TwoLaye
 
 def _activation(name: str):
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]

@@ -38,7 +38,7 @@ def judge_claims(
         chain_length(config, seeds),
         _spending(config, seeds, sft, verdict),
         _provenance(seeds, last),
-        comparison(config, seeds, curves, verdict),
+        comparison(seeds, curves, verdict),
         two_networks(seeds),
         row("P1", "", "not run", detail="--preset=paper with --model and --data"),
     ]

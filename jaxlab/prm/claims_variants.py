@@ -75,7 +75,7 @@ def search_note(config, seeds) -> str:
     )
 
 
-def comparison(config, seeds, curves, verdict) -> Claim:
+def comparison(seeds, curves, verdict) -> Claim:
     """A9: problems that end in yes or no."""
     auto, outcome = (curves[f"compare_{name}"] for name in ("autoprm", "orm"))
     last = {name: curve["final"][:, -1] for name, curve in (("a", auto), ("o", outcome))}

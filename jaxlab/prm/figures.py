@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from jaxlab.prm.compact import EPSILONS
 from jaxlab.prm.tampering import Drift
-from jaxlab.runs.figures import PALETTE, band, styled, subplots
+from jaxlab.runs.figures import BLUE, GREEN, GREY, PALETTE, band, styled, subplots
 
 ARMS = {
     "autoprm": "AutoPRM",
@@ -35,36 +35,35 @@ def accuracy_by_round(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Final and step accuracy [seeds, rounds + 1] of the arms on the main problems."""
     curves = {name: curve for name, curve in curves.items() if name in ARMS}
     figure, axes = subplots(1, 2, width=9.0, height=3.4)
-    for axis, field in zip(np.ravel(axes), ("final", "step"), strict=True):
+    for ax, field in zip(axes, ("final", "step"), strict=True):
         for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
             band(
-                axis,
+                ax,
                 np.arange(curve[field].shape[1]),
                 curve[field],
                 color=color,
                 label=ARMS[name],
             )
-        axis.set(xlabel="round", ylabel=f"{field} accuracy", xticks=range(curve[field].shape[1]))
-    np.ravel(axes)[1].legend(fontsize="small")
+        ax.set(xlabel="round", ylabel=f"{field} accuracy", xticks=range(curve[field].shape[1]))
+    axes[1].legend(fontsize="small")
     return figure
 
 
 @styled
 def checkpoint_rounds(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Final accuracy [1, rounds + 1] of each arm of a checkpoint."""
-    figure, axis = subplots(width=5.5, height=3.4)
+    figure, axes = subplots(width=5.5, height=3.4)
     for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
-        axis.plot(curve["final"][0], ".-", color=color, label=ARMS[name])
-    axis.set(xlabel="round", ylabel="final accuracy", xticks=range(curve["final"].shape[1]))
-    axis.legend(fontsize="small")
+        axes.plot(curve["final"][0], ".-", color=color, label=ARMS[name])
+    axes.set(xlabel="round", ylabel="final accuracy", xticks=range(curve["final"].shape[1]))
+    axes.legend(fontsize="small")
     return figure
 
 
 @styled
 def tampering(curves: dict[str, dict[str, np.ndarray]], drift: dict[str, Drift]) -> Figure:
     """The verifier's reward beside the truth: measured, and in the closed form."""
-    figure, axes = subplots(1, 2, width=9.0, height=3.4)
-    measured, closed = np.ravel(axes)
+    figure, (measured, closed) = subplots(1, 2, width=9.0, height=3.4)
     for color, name in zip(PALETTE, ("autoprm", "autoprm_no_cgd"), strict=False):
         curve = curves[name]
         rounds = np.arange(curve["step"].shape[1])
@@ -87,8 +86,7 @@ def tampering(curves: dict[str, dict[str, np.ndarray]], drift: dict[str, Drift])
 @styled
 def granularity(sweeps: Sequence[dict], plans: Sequence[dict]) -> Figure:
     """Accuracy at each granularity, and what the network makes of the switch."""
-    figure, axes = subplots(1, 2, width=9.0, height=3.4)
-    accuracy, switch = np.ravel(axes)
+    figure, (accuracy, switch) = subplots(1, 2, width=9.0, height=3.4)
     for color, (name, label) in zip(
         PALETTE, (("greedy", "greedy"), ("budget", "12 samples a problem")), strict=False
     ):
@@ -97,8 +95,8 @@ def granularity(sweeps: Sequence[dict], plans: Sequence[dict]) -> Figure:
     accuracy.set(xlabel="granularity", ylabel="final accuracy")
     accuracy.legend()
     realised = np.array([p["realised"].mean(1) for p in plans])
-    band(switch, EPSILONS, realised, color=PALETTE[2], label="network")
-    switch.plot([0, 1], [0, 1], ":", color="0.5", label="as asked")
+    band(switch, EPSILONS, realised, color=GREEN, label="network")
+    switch.plot([0, 1], [0, 1], ":", color=GREY, label="as asked")
     switch.set(xlabel="asked granularity", ylabel="steps / steps of the full plan")
     switch.legend()
     return figure
@@ -107,24 +105,24 @@ def granularity(sweeps: Sequence[dict], plans: Sequence[dict]) -> Figure:
 @styled
 def spending(votes: Sequence[dict]) -> Figure:
     """Accuracy of each way to spend k samples."""
-    figure, axis = subplots(width=7.0, height=3.4)
+    figure, axes = subplots(width=7.0, height=3.4)
     for row, (name, _) in enumerate(_WAYS.items()):
         values = [float(np.mean(v[name])) for v in votes]
-        axis.barh(row, np.mean(values), color=PALETTE[0], alpha=0.75)
-        axis.plot(values, [row] * len(values), ".", color="0.2")
-    axis.set(xlabel="final accuracy", yticks=range(len(_WAYS)), yticklabels=_WAYS.values())
-    axis.invert_yaxis()
+        axes.barh(row, np.mean(values), color=BLUE, alpha=0.75)
+        axes.plot(values, [row] * len(values), ".", color="0.2")
+    axes.set(xlabel="final accuracy", yticks=range(len(_WAYS)), yticklabels=_WAYS.values())
+    axes.invert_yaxis()
     return figure
 
 
 @styled
 def by_length(votes: Sequence[dict]) -> Figure:
     """Accuracy by the number of operations: reranked steps, and votes over one-step answers."""
-    figure, axis = subplots(width=5.5, height=3.4)
+    figure, axes = subplots(width=5.5, height=3.4)
     lengths = np.unique(np.concatenate([v["ops"] for v in votes]))
     for color, name in zip(PALETTE, ("reranked", "majority", "one_step"), strict=False):
         table = [[np.mean(v[name][v["ops"] == n]) for n in lengths] for v in votes]
-        band(axis, lengths, np.array(table), color=color, label=_WAYS[name])
-    axis.set(xlabel="operations", ylabel="final accuracy", xticks=lengths)
-    axis.legend()
+        band(axes, lengths, np.array(table), color=color, label=_WAYS[name])
+    axes.set(xlabel="operations", ylabel="final accuracy", xticks=lengths)
+    axes.legend()
     return figure

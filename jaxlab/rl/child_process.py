@@ -14,7 +14,8 @@ from typing import Any
 
 import jaxlab
 
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# Environment variables that keep a child's linear algebra to one thread.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class ChildProcess:
@@ -24,8 +25,6 @@ class ChildProcess:
     """
 
     def __init__(self, module: str, settings: Any):
-        package = str(Path(jaxlab.__file__).parent.parent)
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         # The file outlives this call: a child writes to it until it ends.
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
@@ -33,7 +32,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": child_path()},
             process_group=0,  # an interrupt from the keyboard is the parent's to answer
         )
         self.stdout: Any = self._process.stdout
@@ -77,6 +76,12 @@ class ChildProcess:
         """Lets go of its files; nobody may read them at that time."""
         self.stdout.close()
         self._errors.close()
+
+
+def child_path() -> str:
+    """The `PYTHONPATH` under which a child finds this package, wherever it was imported from."""
+    package = str(Path(jaxlab.__file__).parent.parent)
+    return os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def read_settings() -> Any:

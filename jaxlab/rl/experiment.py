@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxlab.rl.studies import devices, learning, own, processes, transmission, update_rates
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, claim_order, not_run, option
 
 STUDIES = {
     "processes": processes.measure,
@@ -136,15 +136,13 @@ def run(config: Config, run: Run, options: Options = Options()) -> list[Claim]:
     claims = [claim for name in chosen for claim in STUDIES[name](config, run)]
     if config.experiment == "all":
         claims.append(_beside_peers())
-    return run.write_claims(sorted(claims, key=lambda claim: int(claim.id.removeprefix("C"))))
+    return run.write_claims(sorted(claims, key=claim_order))
 
 
 def _beside_peers() -> Claim:
-    return Claim(
+    return not_run(
         "C7",
         "An order of magnitude more throughput than mainstream frameworks",
-        "10x",
-        "",
-        "not run",
-        detail="Needs stable-baselines3 and SBX: benchmarks/spreeze.py --workdir=... measures it.",
+        "Needs stable-baselines3 and SBX: benchmarks/spreeze.py --workdir=... measures it.",
+        paper="10x",
     )

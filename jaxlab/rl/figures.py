@@ -5,37 +5,35 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from jaxlab.rl.rates import sac_flops
-from jaxlab.runs.figures import PALETTE, styled, subplots
-
-BLUE, VERMILION, GREEN, ORANGE = PALETTE[:4]
+from jaxlab.runs.figures import BLUE, GREEN, VERMILION, styled, subplots
 
 
 @styled
 def transmission(blocks, rates: dict) -> Figure:
     """Rows per second through the ring and through a Queue, by block size."""
-    figure, ax = subplots(width=4.6, height=3.2)
+    figure, axes = subplots(width=4.6, height=3.2)
     for name, label, color in (
         ("ring", "ring in shared memory", BLUE),
         ("queue", "multiprocessing.Queue", VERMILION),
     ):
-        ax.plot(blocks, rates[name], "o-", color=color, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="rows in a block", ylabel="rows per second")
-    ax.set_xticks(blocks, [str(x) for x in blocks])
-    ax.minorticks_off()
-    ax.set_title("Handing experience to the learner")
-    ax.legend()
+        axes.plot(blocks, rates[name], "o-", color=color, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="rows in a block", ylabel="rows per second")
+    axes.set_xticks(blocks, [str(x) for x in blocks])
+    axes.minorticks_off()
+    axes.set_title("Handing experience to the learner")
+    axes.legend()
     return figure
 
 
 @styled
 def update_rates(result: dict, config) -> Figure:
     """Rows learned from per second by batch size, with the chosen one and the ceiling."""
-    figure, ax = subplots(width=4.6, height=3.2)
-    ax.plot(result["sizes"], result["grid"], "o-", color=BLUE, label="per second")
-    ax.plot(result["sizes"], result["cpu_grid"], "s--", color=GREEN, label="per processor second")
+    figure, axes = subplots(width=4.6, height=3.2)
+    axes.plot(result["sizes"], result["grid"], "o-", color=BLUE, label="per second")
+    axes.plot(result["sizes"], result["cpu_grid"], "s--", color=GREEN, label="per processor second")
     ceiling = float(result["matmul_flops"]) / sum(sac_flops(config, 1))
-    ax.axhline(ceiling, color="0.4", linewidth=1)
-    ax.annotate(
+    axes.axhline(ceiling, color="0.4", linewidth=1)
+    axes.annotate(
         "what the products alone allow",
         (result["sizes"][0], ceiling),
         (0, 4),
@@ -43,26 +41,26 @@ def update_rates(result: dict, config) -> Figure:
         fontsize=8,
         color="0.3",
     )
-    ax.axvline(int(result["chosen"]), color=VERMILION, linestyle=":", label="chosen")
-    ax.set(xscale="log", yscale="log", xlabel="batch size", ylabel="rows learned from per second")
-    ax.set_xticks(result["sizes"], [str(x) for x in result["sizes"]])
-    ax.minorticks_off()
+    axes.axvline(int(result["chosen"]), color=VERMILION, linestyle=":", label="chosen")
+    axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="rows learned from per second")
+    axes.set_xticks(result["sizes"], [str(x) for x in result["sizes"]])
+    axes.minorticks_off()
     # Often the rates lie between two powers of ten.
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:,.0f}")
-    ax.set_title(f"SAC, networks of {' x '.join(map(str, config.hidden))}")
-    ax.legend()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_title(f"SAC, networks of {' x '.join(map(str, config.hidden))}")
+    axes.legend()
     return figure
 
 
 @styled
-def curves(solved: list[dict], goal: float) -> Figure:
+def pendulum(solved: list[dict], goal: float) -> Figure:
     """Mean return over updates, a line for each seed."""
-    figure, ax = subplots(width=4.6, height=3.2)
+    figure, axes = subplots(width=4.6, height=3.2)
     for result in solved:
-        ax.plot(result["curve_updates"], result["curve_return"], color=BLUE, alpha=0.7)
-    ax.axhline(goal, color="0.4", linewidth=1, linestyle=":")
-    ax.annotate(
+        axes.plot(result["curve_updates"], result["curve_return"], color=BLUE, alpha=0.7)
+    axes.axhline(goal, color="0.4", linewidth=1, linestyle=":")
+    axes.annotate(
         "solved",
         (0, goal),
         (2, 3),
@@ -70,20 +68,20 @@ def curves(solved: list[dict], goal: float) -> Figure:
         fontsize=8,
         color="0.3",
     )
-    ax.set(xlabel="updates", ylabel="mean return of 32 episodes")
-    ax.set_title("Pendulum-v1 on the device")
+    axes.set(xlabel="updates", ylabel="mean return of 32 episodes")
+    axes.set_title("Pendulum-v1 on the device")
     return figure
 
 
 @styled
 def timeline(result: dict, kinds) -> Figure:
     """What was busy when, one band for each kind of work."""
-    figure, ax = subplots(width=8.0, height=2.2)
+    figure, axes = subplots(width=8.0, height=2.2)
     for row, (kind, color) in enumerate(zip(kinds, (GREEN, BLUE, VERMILION), strict=True)):
         intervals = np.asarray(result["busy"][kind])
         spans = [(start, end - start) for start, end in intervals]
-        ax.broken_barh(spans, (row - 0.35, 0.7), facecolors=color, linewidth=0)
-    ax.set_yticks(range(len(kinds)), kinds)
-    ax.set(xlabel="seconds", ylim=(-0.6, len(kinds) - 0.4))
-    ax.set_title("What is busy beside what")
+        axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=color, linewidth=0)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set(xlabel="seconds", ylim=(-0.6, len(kinds) - 0.4))
+    axes.set_title("What is busy beside what")
     return figure

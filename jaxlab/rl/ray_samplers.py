@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.rl.child_process import ONE_THREAD
 from jaxlab.rl.pool import Pool
 from jaxlab.rl.sampler import take_step
 from jaxlab.rl.shared_replay import pack, unpack
@@ -23,7 +24,6 @@ from jaxlab.rl.weight_board import WeightBoard
 _BLOCK = 1000  # rows of an answer at least: a small one costs as much to send
 _ASKED = 2  # blocks that an actor owes at any time, so that it never waits
 _WAIT_S = 0.1
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class RemoteSampler:
@@ -92,7 +92,7 @@ class RaySamplerPool(Pool):
         n_envs = self._envs_per_sampler
         self._steps = min(math.ceil(_BLOCK / n_envs), self._spec.shard // n_envs)
         self._board = WeightBoard.attach(self._board_handle)
-        self._actor = self._ray.remote(num_cpus=1, runtime_env={"env_vars": _ONE_THREAD})(
+        self._actor = self._ray.remote(num_cpus=1, runtime_env={"env_vars": ONE_THREAD})(
             RemoteSampler
         )
         self._failure: Exception | None = None

@@ -13,9 +13,11 @@ from jaxlab.runs.checkpoints import latest_step, restore_checkpoint, save_checkp
 from jaxlab.runs.claims import (
     VERDICTS,
     Claim,
+    claim_order,
     count_verdicts,
     format_claims,
     holds,
+    not_run,
     read_claims,
     write_claims,
 )
@@ -23,12 +25,19 @@ from jaxlab.runs.divergence import check_finite
 from jaxlab.runs.environment import describe_environment, enable_compilation_cache
 from jaxlab.runs.launch import launch
 from jaxlab.runs.metrics import read_metrics
-from jaxlab.runs.options import check_choices, config_from_flags, define_flags, option
+from jaxlab.runs.options import (
+    check_choices,
+    check_least,
+    config_from_flags,
+    define_flags,
+    option,
+)
 from jaxlab.runs.progress import progress
 from jaxlab.runs.record import record
 from jaxlab.runs.report import report
 from jaxlab.runs.run import Run, WorkdirError
 from jaxlab.runs.spread import Spread, spread
+from jaxlab.runs.study_key import study_key
 
 __all__ = [
     "VERDICTS",
@@ -38,6 +47,8 @@ __all__ = [
     "WorkdirError",
     "check_choices",
     "check_finite",
+    "check_least",
+    "claim_order",
     "config_from_flags",
     "count_verdicts",
     "define_flags",
@@ -47,6 +58,7 @@ __all__ = [
     "holds",
     "latest_step",
     "launch",
+    "not_run",
     "option",
     "progress",
     "read_claims",
@@ -56,5 +68,6 @@ __all__ = [
     "restore_checkpoint",
     "save_checkpoint",
     "spread",
+    "study_key",
     "write_claims",
 ]

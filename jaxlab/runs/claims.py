@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +58,17 @@ class Claim:
 def holds(condition) -> str:
     """The verdict of a criterion: `pass` if it is true, else `fail`."""
     return "pass" if bool(condition) else "fail"
+
+
+def not_run(id: str, statement: str, reason: str, *, paper: str = "", unit: str = "") -> Claim:
+    """The row of what this preset or machine cannot measure, and why."""
+    return Claim(id, statement, paper, "", "not run", unit, reason)
+
+
+def claim_order(claim: Claim) -> tuple[float, str]:
+    """A sort key by the number in the row's name: `C9`, `C9-own`, `C10`, then rows without one."""
+    ((number, variant),) = re.findall(r"^[A-Z]*(\d*)(.*)$", claim.id)
+    return float(number or "inf"), variant
 
 
 def write_claims(path: str | os.PathLike, claims: Iterable[Claim]) -> list[Claim]:

@@ -1,12 +1,16 @@
-"""What a run ran on, and the compilation cache that makes the second start fast."""
+"""What a run ran on and how fast that is, and the cache that makes the second start fast."""
 
+import math
 import os
 import platform
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 _PACKAGES = ("jaxlab", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -34,6 +38,21 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(root / "jaxlab" / "xla"))
         # Many small programs, each under jax's default of a second, add up to the start of a run.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def matmul_flops_per_second(
+    dtype: Any = jnp.float32, *, size: int = 1024, rounds: int = 8
+) -> float:
+    """The best rate at which this device multiplies square matrices, FLOP/s."""
+    square = jnp.ones((size, size), dtype)
+    multiply = jax.jit(lambda a, b: a @ b)
+    multiply(square, square).block_until_ready()
+    best = math.inf
+    for _ in range(rounds):
+        start = time.perf_counter()
+        multiply(square, square).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
 
 
 def _version(package: str) -> str | None:

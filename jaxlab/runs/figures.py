@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-# Okabe and Ito (2008): blue, vermilion, green, orange, sky, purple, black.
+# Okabe and Ito (2008).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000")
+BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
+GREY = "0.5"
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,

@@ -31,6 +31,13 @@ def check_choices(config: Any) -> None:
             raise ValueError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
 
 
+def check_least(config: Any, least: Mapping[str, float]) -> None:
+    """Raises ValueError if a field of `config` is below its least value."""
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            raise ValueError(f"{name} must be >= {bound}, got {getattr(config, name)}")
+
+
 def define_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines `--preset` and one flag for every field of the presets' dataclass.
 

@@ -14,6 +14,7 @@ from jaxlab.runs import (
     Run,
     check_choices,
     check_finite,
+    check_least,
     latest_step,
     option,
     progress,
@@ -113,11 +114,7 @@ def run(config: Config, run: Run) -> list[Claim]:
     out = Path(config.out or run.workdir / "artifacts" / "cloud.ply")
     if out.suffix not in _WRITERS:
         raise ValueError(f"out must end with {' or '.join(_WRITERS)}, got {out}")
-    if config.steps < 1 or config.checkpoint_every < 1 or config.downscale < 1:
-        raise ValueError(
-            "steps, checkpoint_every and downscale must be >= 1, got "
-            f"{config.steps}, {config.checkpoint_every}, {config.downscale}"
-        )
+    check_least(config, dict.fromkeys(("steps", "checkpoint_every", "downscale"), 1))
     scene = _shrink(_LOADERS[config.format](config), config.downscale)
     images = check_views(scene.images, scene.cameras)
     index = np.arange(len(images))

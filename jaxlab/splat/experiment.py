@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, claim_order, option
 from jaxlab.splat.backbones import CLASSIFIERS, SIZES
 from jaxlab.splat.features import ordered_letters
 from jaxlab.splat.studies import ambiguity, coefficients, folder, gains, separation, tables
@@ -107,23 +107,13 @@ def run(config: Config, run: Run) -> list[Claim]:
         claims += folder.measure(config, run)
     claims += coefficients.measure(config, run, measured)
     claims += gains.measure(config, run, measured)
-    return run.write_claims(sorted(claims, key=_order))
-
-
-def _order(claim: Claim) -> tuple[int, str]:
-    """Rows of the paper by number, then the controls."""
-    number = claim.id.removeprefix("S")
-    return (int(number), "") if number.isdigit() else (1000, claim.id)
+    return run.write_claims(sorted(claims, key=claim_order))
 
 
 def _check(config: Config) -> None:
     check_choices(config)
-    for name in _COUNTS:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
-    for name in ("num_points", "fitted_points"):
-        if getattr(config, name) < _FEWEST_POINTS:
-            raise ValueError(f"{name} must be >= {_FEWEST_POINTS}, got {getattr(config, name)}")
+    check_least(config, dict.fromkeys(_COUNTS, 1))
+    check_least(config, dict.fromkeys(("num_points", "fitted_points"), _FEWEST_POINTS))
     if config.fit_gaussians < 4 or any(count < 4 for count in config.fit_counts):
         raise ValueError(
             f"fits need at least 4 Gaussians, got {config.fit_gaussians} and {config.fit_counts}"

@@ -5,15 +5,24 @@ import numpy as np
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
-from jaxlab.runs.figures import PALETTE, styled, subplots
+from jaxlab.runs.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    styled,
+    subplots,
+)
 from jaxlab.splat.ambiguous import SHAPES, SURFACES
 from jaxlab.splat.geometry import covariance
 from jaxlab.splat.harmonics import C0
 from jaxlab.splat.projection import project_gaussians
 from jaxlab.splat.types import Camera, GaussianCloud
 
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
-GREY = "0.5"
 _SURFACE_COLORS = {"flat": BLUE, "wire": VERMILION, "glass": SKY, "mirror": PURPLE}
 _BOUNDS = {"p": 1 / 3, "po": 2 / 3, "psq": 2 / 3, "posq": 1.0}
 _DATA_COLORS = {"A": BLUE, "B": ORANGE, "own": GREEN}

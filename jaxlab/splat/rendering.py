@@ -75,10 +75,10 @@ def render(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if width <= 0 or height <= 0:
-        raise ValueError(f"width and height must be positive, got {width} x {height}")
+        raise ValueError(f"width and height must be >= 1, got {width} x {height}")
     if tile_size <= 0 or tile_capacity <= 0:
         raise ValueError(
-            f"tile_size and tile_capacity must be positive, got {tile_size} and {tile_capacity}"
+            f"tile_size and tile_capacity must be >= 1, got {tile_size} and {tile_capacity}"
         )
     cloud, camera = jax.tree.map(jnp.asarray, (cloud, camera))
     dtype = cloud.means.dtype

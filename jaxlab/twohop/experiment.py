@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, claim_order, option
 from jaxlab.twohop.studies import (
     distractors,
     language_models,
@@ -99,9 +99,8 @@ def run(config: Config, run: Run) -> list[Claim]:
       ValueError: an unknown study, or sizes that make no sense.
     """
     check_choices(config)
-    for name in ("num_seeds", "single_chain_steps", "eval_every", "keep_every", "checkpoint_every"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
+    counts = ("num_seeds", "single_chain_steps", "eval_every", "keep_every", "checkpoint_every")
+    check_least(config, dict.fromkeys(counts, 1))
     for name in ("keep_every", "checkpoint_every"):
         if getattr(config, name) % config.eval_every:
             raise ValueError(
@@ -111,10 +110,4 @@ def run(config: Config, run: Run) -> list[Claim]:
     trained = functools.cache(lambda: train_main(config, run))
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]
     claims = [claim for name in chosen for claim in STUDIES[name](config, run, trained)]
-    return run.write_claims(sorted(claims, key=lambda claim: _order(claim.id)))
-
-
-def _order(name: str) -> tuple[int, str]:
-    """`C2` before `C10`, `C1` before `C1-LM`."""
-    number, _, suffix = name.removeprefix("C").partition("-")
-    return int(number), suffix
+    return run.write_claims(sorted(claims, key=claim_order))

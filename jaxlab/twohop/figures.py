@@ -3,12 +3,22 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxlab.runs.figures import PALETTE, styled, subplots
+from jaxlab.runs.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    styled,
+    subplots,
+)
 from jaxlab.twohop.observables import ATTENTION_ROLES
 from jaxlab.twohop.task import ROLE_NAMES
 from jaxlab.twohop.transition import phase_transition
 
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
 _STAGES = (
     ("layer 1: child to parent", BLUE),
     ("layer 2: query to bridge", ORANGE),

@@ -71,10 +71,10 @@ def test_equal_scores_take_the_smaller_row():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n": 0}, "n must be positive, got 0"),
-        ({"n": -2}, "n must be positive"),
-        ({"n": 2, "max_new_tokens": 0}, "max_new_tokens must be positive"),
-        ({"n": 2, "batch_size": 0}, "batch_size must be positive"),
+        ({"n": 0}, "n must be >= 1, got 0"),
+        ({"n": -2}, "n must be >= 1"),
+        ({"n": 2, "max_new_tokens": 0}, "max_new_tokens must be >= 1"),
+        ({"n": 2, "batch_size": 0}, "batch_size must be >= 1"),
     ],
 )
 def test_refuses(changes, message):

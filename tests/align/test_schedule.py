@@ -130,12 +130,12 @@ def test_eos_ids_may_be_one_number():
         ({"alpha": -0.1}, "alpha must lie in"),
         ({"alpha": 1.0}, "alpha must lie in"),
         ({"alpha": float("nan")}, "alpha must lie in"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be a positive integer, got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be an integer >= 1, got 0"),
         ({"capacity_tokens": -1}, "capacity_tokens must be"),
         ({"n_init": 0}, "n_init must be"),
         ({"first_segment": 0}, "first_segment must be"),
         ({"min_segment": 0}, "min_segment must be"),
-        ({"max_new_tokens": 2.5}, "max_new_tokens must be a positive integer, got 2.5"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens must be an integer >= 1, got 2.5"),
     ],
 )
 def test_config_refuses(change, message):
@@ -148,11 +148,11 @@ def test_refuses_what_cannot_work():
         align.plan_schedule(2, dataclasses.replace(HALVING, alpha=0.0))
     with pytest.raises(ValueError, match="capacity_tokens 700 cannot hold 256 rows"):
         align.plan_schedule(2, dataclasses.replace(HALVING, capacity_tokens=700))
-    with pytest.raises(ValueError, match="n must be positive, got 0"):
+    with pytest.raises(ValueError, match="n must be >= 1, got 0"):
         align.n_keep(0, 0.5)
     with pytest.raises(ValueError, match="alpha must lie"):
         align.n_keep(4, 1.0)
-    with pytest.raises(ValueError, match="n_init must be positive"):
+    with pytest.raises(ValueError, match="n_init must be >= 1"):
         align.bucket_ladder(0)
     with pytest.raises(ValueError, match="active must be from 1 to 256 rows, got 0"):
         align.plan_round(0, 0, 2, HALVING)

@@ -135,5 +135,5 @@ def test_best_of_n_kl_bound_holds_on_a_finite_distribution():
         kl = np.sum(best * np.log(np.maximum(best, 1e-300) / p))
         assert kl <= align.bon_kl_bound(n) + 1e-12
     assert align.bon_kl_bound(64) == pytest.approx(math.log(64) - 63 / 64)
-    with pytest.raises(ValueError, match="n must be at least 1"):
+    with pytest.raises(ValueError, match="n must be >= 1"):
         align.bon_kl_bound(0)

@@ -58,7 +58,7 @@ def test_ended_survivors_become_leaves():
 
 @pytest.mark.parametrize("name", SIZES)
 def test_refuses(name):
-    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
         search(**{name: 0})
 
 

@@ -117,7 +117,7 @@ def test_extend_under_jit_with_donated_cache_does_not_retrace():
 
 @pytest.mark.parametrize(("batch", "slots"), [(0, 4), (1, 0), (-1, 4)])
 def test_init_cache_rejects_empty_sizes(batch, slots):
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="batch_size and max_len must be >= 1"):
         lm.init_cache(tiny.config(), batch, slots)
 
 

@@ -162,13 +162,13 @@ def test_bad_files(tmp_path):
 
 
 def test_bad_sizes():
-    with pytest.raises(ValueError, match="length=1"):
+    with pytest.raises(ValueError, match="length must be >= 2"):
         pack(documents_of([3]), 1)
     with pytest.raises(ValueError, match="no tokens"):
         pack([], 8)
-    with pytest.raises(ValueError, match="batch_size=0"):
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
         Batches({"tokens": np.zeros((2, 2))}, 0, seed=0)
-    with pytest.raises(ValueError, match="vocab_size=2"):
+    with pytest.raises(ValueError, match="vocab_size >= 3, got 3 and 2"):
         copy_batch(0, 0, 1, length=3, vocab_size=2)
 
 

@@ -1,11 +1,10 @@
 """Perplexity against one forward pass over all rows."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxlab import lm
-from jaxlab.lm.evaluation import evaluate_loss, matmul_flops_per_second, unigram_loss
+from jaxlab.lm.evaluation import evaluate_loss, unigram_loss
 from tests.lm import tiny
 
 CFG = tiny.config()
@@ -39,7 +38,3 @@ def test_unigram_loss():
     tokens = np.array([[1, 1, 2, 2], [5, 5, 5, 5]])
     rows = {"tokens": tokens, "loss_mask": tokens < 5}
     np.testing.assert_allclose(unigram_loss(rows), np.log(2))
-
-
-def test_a_matrix_product_takes_time():
-    assert 1e6 < matmul_flops_per_second(jnp.float32, size=64, rounds=2) < 1e16

@@ -220,7 +220,7 @@ def test_bad_prompts(key, tokens, match):
 
 
 def test_bad_chunk():
-    with pytest.raises(ValueError, match="chunk=0"):
+    with pytest.raises(ValueError, match="chunk must be >= 1, got 0"):
         lm.stream_generate(KEY, PARAMS, CFG, TOKENS, max_new_tokens=4, chunk=0)
 
 

@@ -122,8 +122,8 @@ def test_libsvm_files_and_label_errors(tmp_path):
     [
         ({"eta": (1.0, -2.0)}, "eta must be positive"),
         ({"eta": ()}, "eta is empty"),
-        ({"hard_losses": ("hinge",)}, "unknown loss 'hinge'"),
-        ({"real_sets": ("mnist",)}, r"unknown real_sets \['mnist'\]: choose from iris"),
+        ({"hard_losses": ("hinge",)}, r"loss must be one of .* got 'hinge'"),
+        ({"real_sets": ("mnist",)}, r"real_sets must be of iris, .* got mnist"),
     ],
 )
 def test_bad_settings(change, message, tmp_path):

@@ -153,10 +153,10 @@ def test_the_perceptron_needs_exactly_dim_updates_in_every_order():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="dim must be >= 2, got 1"):
         optim.hard_dataset_batch(1)
     for rho in (0.0, 1.0, -0.5):
         with pytest.raises(ValueError, match=rf"rho must lie inside \(0, 1\), got {rho}"):
             optim.hard_dataset_batch(5, rho)
-    with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="dim must be >= 1, got 0"):
         optim.hard_dataset_online(0)

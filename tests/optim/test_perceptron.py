@@ -101,13 +101,13 @@ def test_vmap_over_orders_and_data(blobs):
 
 def test_bad_input():
     X, y = np.ones((4, 2)), np.ones(4)
-    with pytest.raises(ValueError, match=r"unknown order 'sorted'.*cyclic"):
+    with pytest.raises(ValueError, match=r"order must be one of cyclic, random, got 'sorted'"):
         optim.perceptron(X, y, order="sorted")
     with pytest.raises(ValueError, match="needs a key"):
         optim.perceptron(X, y, order="random")
-    with pytest.raises(ValueError, match="max_passes must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_passes must be >= 1, got 0"):
         optim.perceptron(X, y, max_passes=0)
-    with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_steps must be >= 1, got 0"):
         optim.batch_perceptron(X, y, max_steps=0)
     for run in (optim.perceptron, optim.batch_perceptron):
         with pytest.raises(ValueError, match=r"X \(4, 2\) and y \(3,\)"):

@@ -155,9 +155,9 @@ def test_transformation_under_vmap_over_eta():
 
 def test_bad_input():
     z = jnp.zeros(3)
-    with pytest.raises(ValueError, match=r"unknown rule 'adam'.*potential"):
+    with pytest.raises(ValueError, match=r"rule must be one of .*potential.* got 'adam'"):
         optim.update_weights(z, "logistic", "adam")
-    with pytest.raises(ValueError, match=r"unknown objective 'phi'.*log_risk"):
+    with pytest.raises(ValueError, match=r"objective must be one of .*log_risk, got 'phi'"):
         optim.adaptive_gd(1.0, objective="phi")
     for eta in (0.0, -1.0, float("nan"), np.array([1.0, -2.0])):
         with pytest.raises(ValueError, match="eta must be positive, got"):

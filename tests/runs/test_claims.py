@@ -2,7 +2,16 @@ import json
 
 import pytest
 
-from jaxlab.runs import Claim, count_verdicts, format_claims, holds, read_claims, write_claims
+from jaxlab.runs import (
+    Claim,
+    claim_order,
+    count_verdicts,
+    format_claims,
+    holds,
+    not_run,
+    read_claims,
+    write_claims,
+)
 
 
 def claim(id="A1", verdict="pass", **kwargs):
@@ -45,6 +54,20 @@ def test_a_foreign_file_is_no_list_of_claims(tmp_path):
 def test_verdict_of_an_array_condition():
     assert holds(3 > 2) == "pass"
     assert holds(float("nan") > 0) == "fail"
+
+
+def test_a_row_that_was_not_run_says_why():
+    assert not_run("A1", "it learns", "needs a peer", paper="2x", unit="s") == Claim(
+        "A1", "it learns", "2x", "", "not run", "s", "needs a peer"
+    )
+    with pytest.raises(ValueError, match="say why"):
+        not_run("A1", "it learns", "")
+
+
+def test_rows_are_ordered_by_their_number_then_by_their_variant():
+    order = ["C1", "C1-LM", "C2", "C9", "C10", "C10-own", "control-a", "control-b"]
+    claims = sorted(map(claim, reversed(order)), key=claim_order)
+    assert [row.id for row in claims] == order
 
 
 def test_table_has_a_line_a_claim_and_fits_its_width():

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from absl import flags
 
-from jaxlab.runs import check_choices, config_from_flags, define_flags, option
+from jaxlab.runs import check_choices, check_least, config_from_flags, define_flags, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,3 +96,9 @@ def test_a_field_without_a_flag_form():
 def test_choices_are_checked_in_code_too():
     with pytest.raises(ValueError, match="experiment must be one of all, bound, got 'x'"):
         check_choices(Config(experiment="x"))
+
+
+def test_least_values_are_checked_by_name():
+    check_least(Config(steps=1), {"steps": 1, "scale": 0.5})
+    with pytest.raises(ValueError, match="steps must be >= 2, got 1"):
+        check_least(Config(steps=1), {"steps": 2})

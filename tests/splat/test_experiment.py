@@ -187,7 +187,7 @@ def test_posed_images_are_fitted(tmp_path):
         ({"format": "video"}, "format must be one of transforms, colmap, object"),
         ({"capture": "box_fur"}, "capture is SHAPE_SURFACE of box, cylinder, sphere"),
         ({"out": "cloud.obj"}, "out must end with .ply or .splat, got cloud.obj"),
-        ({"steps": 0}, "steps, checkpoint_every and downscale must be >= 1, got 0"),
+        ({"steps": 0}, "steps must be >= 1, got 0"),
         ({"holdout": 1}, "holdout 1 leaves no image of 6 to fit"),
         ({"downscale": 13}, "downscale 13 leaves nothing of 12 x 12 pixels"),
     ],

@@ -165,9 +165,9 @@ def test_views_and_clouds_batch_without_new_traces():
     ("change", "message"),
     [
         ({"method": "fast"}, "method must be one of tiled, dense, got 'fast'"),
-        ({"width": 0}, "width and height must be positive, got 0 x 20"),
-        ({"height": -1}, "width and height must be positive, got 24 x -1"),
-        ({"tile_capacity": 0}, "tile_size and tile_capacity must be positive"),
+        ({"width": 0}, "width and height must be >= 1, got 0 x 20"),
+        ({"height": -1}, "width and height must be >= 1, got 24 x -1"),
+        ({"tile_capacity": 0}, "tile_size and tile_capacity must be >= 1"),
         ({"sh_degree": 1}, "degree 1 needs 4 coefficients a channel, sh holds 1"),
     ],
 )

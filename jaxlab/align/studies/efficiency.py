@@ -17,15 +17,9 @@ from jaxlab.align.statistics import (
     improvement_score,
     token_saving,
 )
-from jaxlab.align.studies.models import (
-    PROMPT_LEN,
-    baseline_rows,
-    judged,
-    search_settings,
-    study_key,
-)
+from jaxlab.align.studies.models import PROMPT_LEN, baseline_rows, judged, search_settings
 from jaxlab.align.studies.pairs import Pairs, Search, draw_pairs
-from jaxlab.runs import Claim, Run, progress, spread
+from jaxlab.runs import Claim, Run, progress, spread, study_key
 
 
 def measure(config, run: Run) -> list[Claim]:

@@ -26,9 +26,8 @@ from jaxlab.align.studies.models import (
     language_model,
     on_device,
     search_settings,
-    study_key,
 )
-from jaxlab.runs import Claim, Run, progress, spread
+from jaxlab.runs import Claim, Run, progress, spread, study_key
 
 _SHORTEST = 4  # tokens of a prefix that the reward model learns from
 

@@ -12,7 +12,7 @@ from jaxlab import lm
 from jaxlab.align.documents import document_model, sample_documents
 from jaxlab.align.policy import Policy, lm_policy
 from jaxlab.align.schedule import SpecRejConfig
-from jaxlab.runs import Run, holds
+from jaxlab.runs import Run, holds, study_key
 
 PROMPT_LEN = 2  # begin-of-text and topic
 FULL_ROWS, FULL_TOKENS = 256, 510  # the sizes that the criteria are stated for
@@ -70,11 +70,6 @@ def train_language_model(
 def on_device(params: Any) -> Any:
     """Stored parameters as device arrays, so that no call transfers them again."""
     return jax.tree.map(jnp.asarray, params)
-
-
-def study_key(config, number: int) -> jax.Array:
-    """A key of its own for each study, so that one alone draws what it draws among all."""
-    return jax.random.fold_in(jax.random.key(config.seed), number)
 
 
 def search_settings(config, alpha: float, max_new_tokens: int) -> SpecRejConfig:

@@ -19,8 +19,7 @@ from jaxlab.align.rewards import perplexity_reward, sequence_reward
 from jaxlab.align.schedule import SpecRejConfig
 from jaxlab.align.speculative import RoundStats, speculative_rejection
 from jaxlab.align.statistics import equivalent_n, improvement_score
-from jaxlab.align.studies.models import study_key
-from jaxlab.runs import Claim, Run, progress
+from jaxlab.runs import Claim, Run, progress, study_key
 
 _MULTIPLE = 32  # prompts are padded on the left to multiples of it
 
@@ -29,7 +28,7 @@ def measure(config, run: Run) -> list[Claim]:
     """Both methods on every prompt: `artifacts/responses.jsonl`, rewards, tokens, wall time.
 
     Raises:
-        ValueError: no `lm_path` or no `prompts`; responses that the model has no room for.
+      ValueError: no `lm_path` or no `prompts`; responses that the model has no room for.
     """
     if not config.lm_path or not config.prompts:
         raise ValueError("the study own needs --lm_path and --prompts")

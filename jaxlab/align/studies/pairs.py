@@ -10,14 +10,8 @@ from jaxlab.align.best_of_n import best_of_n
 from jaxlab.align.documents import document_prompt, gold_reward
 from jaxlab.align.schedule import PlannedRound
 from jaxlab.align.speculative import SpecRejResult, speculative_rejection
-from jaxlab.align.studies.models import (
-    Model,
-    Stopwatch,
-    language_model,
-    search_settings,
-    study_key,
-)
-from jaxlab.runs import Run, progress
+from jaxlab.align.studies.models import Model, Stopwatch, language_model, search_settings
+from jaxlab.runs import Run, progress, study_key
 
 
 class Search(NamedTuple):

@@ -8,14 +8,8 @@ from jaxlab.align.best_of_n import best_of_n
 from jaxlab.align.documents import NUM_TOPICS, document_prompt
 from jaxlab.align.rewards import perplexity_reward
 from jaxlab.align.speculative import speculative_rejection
-from jaxlab.align.studies.models import (
-    baseline_rows,
-    judged,
-    language_model,
-    search_settings,
-    study_key,
-)
-from jaxlab.runs import Claim, Run, progress, spread
+from jaxlab.align.studies.models import baseline_rows, judged, language_model, search_settings
+from jaxlab.runs import Claim, Run, progress, spread, study_key
 
 
 def measure(config, run: Run) -> list[Claim]:

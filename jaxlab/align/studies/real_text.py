@@ -17,8 +17,8 @@ from jaxlab.align.rewards import perplexity_reward
 from jaxlab.align.schedule import SpecRejConfig
 from jaxlab.align.speculative import speculative_rejection
 from jaxlab.align.statistics import equivalent_n, expected_max, partial_final_correlation
-from jaxlab.align.studies.models import on_device, study_key, train_language_model
-from jaxlab.runs import Claim, Run, progress, spread
+from jaxlab.align.studies.models import on_device, train_language_model
+from jaxlab.runs import Claim, Run, not_run, progress, spread, study_key
 
 _PROMPT_LEN, _FIRST = 4, 4  # tokens
 _EARLY = 16  # tokens of the part whose score is compared with the final one
@@ -39,7 +39,7 @@ def measure(config, run: Run) -> list[Claim]:
     statement = "16 to 32 times more computationally efficient, on real text"
     if not config.text_steps:
         reason = "text_steps is 0; --preset=small trains a model of text"
-        return [Claim("C4-text", statement, "16 to 32", "", "not run", detail=reason)]
+        return [not_run("C4-text", statement, reason, paper="16 to 32")]
     reader = _read(config)
     cfg = _model_config(reader.tokenizer.vocab_size, config.text_tokens)
     trained = run.once(

@@ -10,15 +10,9 @@ from jaxlab.align.best_of_n import best_of_n
 from jaxlab.align.costs import kv_bytes_per_token, peak_slots, slots_by_step
 from jaxlab.align.documents import document_model, document_prompt, gold_reward
 from jaxlab.align.schedule import PlannedRound, plan_schedule
-from jaxlab.align.studies.models import (
-    PROMPT_LEN,
-    Stopwatch,
-    language_model,
-    search_settings,
-    study_key,
-)
+from jaxlab.align.studies.models import PROMPT_LEN, Stopwatch, language_model, search_settings
 from jaxlab.align.studies.pairs import draw_pairs
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, study_key
 
 _SIZES = (1, 8, 64)
 _REPEATS = 3

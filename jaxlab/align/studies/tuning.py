@@ -14,9 +14,9 @@ from jaxlab.align.documents import document_prompt, gold_reward
 from jaxlab.align.policy import lm_policy, row_keys
 from jaxlab.align.rewards import bradley_terry_loss
 from jaxlab.align.statistics import bon_kl_bound, expected_max
-from jaxlab.align.studies.models import PROMPT_LEN, Model, judged, language_model, study_key
+from jaxlab.align.studies.models import PROMPT_LEN, Model, judged, language_model
 from jaxlab.align.studies.pairs import Pairs, draw_pairs
-from jaxlab.runs import Claim, Run
+from jaxlab.runs import Claim, Run, study_key
 
 _GROUP = 16  # responses of which the best (and the worst) is learned
 _BATCH = 8  # groups per optimizer step

@@ -7,9 +7,9 @@ import numpy as np
 from jaxlab.bandits import figures
 from jaxlab.bandits.baselines import policy_value
 from jaxlab.bandits.instances import draw_stats
-from jaxlab.bandits.studies.methods import calibrate, decide, study_key
+from jaxlab.bandits.studies.methods import calibrate, decide
 from jaxlab.bandits.suprema import MODES, sample_suprema
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, progress, spread, study_key
 
 _FRESH = 1000  # suprema that judge each calibration
 

@@ -21,9 +21,9 @@ from jaxlab.bandits.gymnasium_log import (
 )
 from jaxlab.bandits.networks import MLP
 from jaxlab.bandits.pendulum import torque_error, torque_of
-from jaxlab.bandits.studies.methods import calibrate, decide, study_key
+from jaxlab.bandits.studies.methods import calibrate, decide
 from jaxlab.bandits.studies.pendulum_log import controllers
-from jaxlab.runs import Claim, Run, progress, spread
+from jaxlab.runs import Claim, Run, not_run, progress, spread, study_key
 
 _EPISODES = 2  # logged of each policy: the fewest from which the noise can be estimated
 _TEST_EPISODES = 50
@@ -35,7 +35,7 @@ def measure(config, run: Run) -> list[Claim]:
         import gymnasium  # noqa: F401
     except ImportError:
         detail = "gymnasium is not installed: pip install jaxlab[bandits]"
-        return [Claim("C6-gym", _STATEMENT, "", "", "not run", detail=detail)]
+        return [not_run("C6-gym", _STATEMENT, detail)]
     # The pendulum's own controllers: their true values are known from the dynamics in JAX, which
     # a test holds against Gymnasium's, for a thousandth of the time.
     swing_up = _spaced(controllers(config, run), config.gym_policies)

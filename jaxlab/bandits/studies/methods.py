@@ -18,11 +18,6 @@ _BATCH_FLOATS = 1_000_000  # arms times problems solved at once: memory of about
 _MAX_BATCH = 1000
 
 
-def study_key(config, number: int) -> jax.Array:
-    """A key of its own for each study, so that one alone draws what it draws among all."""
-    return jax.random.fold_in(jax.random.key(config.seed), number)
-
-
 def trust_config(config, mode: str, num_arms: int = 1) -> TrustConfig:
     """The settings of `trust` that the experiment's config stands for."""
     return TrustConfig(

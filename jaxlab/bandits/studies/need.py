@@ -8,15 +8,9 @@ from jaxlab.bandits import figures
 from jaxlab.bandits.arms import ArmStats
 from jaxlab.bandits.baselines import policy_value
 from jaxlab.bandits.instances import good_bad_instance
-from jaxlab.bandits.studies.methods import (
-    Calibration,
-    calibrate,
-    decide,
-    over_keys,
-    study_key,
-)
+from jaxlab.bandits.studies.methods import Calibration, calibrate, decide, over_keys
 from jaxlab.bandits.studies.starved import NOISE_VAR
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, spread, study_key
 
 
 def measure(config, run: Run) -> list[Claim]:

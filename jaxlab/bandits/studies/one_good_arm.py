@@ -9,14 +9,8 @@ import numpy as np
 from jaxlab.bandits import figures
 from jaxlab.bandits.baselines import greedy_policy
 from jaxlab.bandits.instances import draw_stats
-from jaxlab.bandits.studies.methods import (
-    Calibration,
-    calibrate,
-    decide,
-    over_keys,
-    study_key,
-)
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.bandits.studies.methods import Calibration, calibrate, decide, over_keys
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 
 _SCALES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)  # gaps over sqrt(C* / N)
 _JUNK_SCALES = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)

@@ -8,10 +8,10 @@ from jaxlab.bandits import figures
 from jaxlab.bandits.arms import arm_stats
 from jaxlab.bandits.logged_data import load_open_bandit
 from jaxlab.bandits.noise import bernoulli_sigma
-from jaxlab.bandits.studies.methods import study_key, trust_config
+from jaxlab.bandits.studies.methods import trust_config
 from jaxlab.bandits.suprema import MODES
 from jaxlab.bandits.trust import trust
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, not_run, study_key
 
 _STATEMENT = "On a real log of rare clicks the reference is kept, with a valid noise level"
 
@@ -23,7 +23,7 @@ def measure(config, run: Run) -> list[Claim]:
             "needs a log of the random policy of the Open Bandit Dataset, which is not shipped: "
             "--obd=FILE"
         )
-        return [Claim("C11", _STATEMENT, "", "", "not run", detail=detail)]
+        return [not_run("C11", _STATEMENT, detail)]
     log = load_open_bandit(config.obd)
     fresh = None if config.obd_fresh is None else load_open_bandit(config.obd_fresh)
     result = run.once("open_bandit", lambda: _decide(config, log))

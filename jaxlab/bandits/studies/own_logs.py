@@ -16,9 +16,9 @@ from jaxlab.bandits.logged_data import (
     load_returns,
 )
 from jaxlab.bandits.noise import bernoulli_sigma
-from jaxlab.bandits.studies.methods import study_key, trust_config
+from jaxlab.bandits.studies.methods import trust_config
 from jaxlab.bandits.trust import trust
-from jaxlab.runs import Claim, Run, atomic
+from jaxlab.runs import Claim, Run, atomic, study_key
 
 _FIXED_COUNTS = "Valid where the number of rewards of an arm does not depend on rewards."
 

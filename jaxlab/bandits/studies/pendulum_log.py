@@ -23,13 +23,8 @@ from jaxlab.bandits.pendulum import (
     torque_error,
     torque_of,
 )
-from jaxlab.bandits.studies.methods import (
-    Calibration,
-    calibrate,
-    decide,
-    study_key,
-)
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.bandits.studies.methods import Calibration, calibrate, decide
+from jaxlab.runs import Claim, Run, holds, progress, spread, study_key
 
 COUNTS = (1, 2, 5, 10)  # logged episodes of each controller
 _LEARNED_COUNTS = (1, 5)

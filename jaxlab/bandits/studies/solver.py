@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.bandits import figures
-from jaxlab.bandits.studies.methods import batch_size, study_key
+from jaxlab.bandits.studies.methods import batch_size
 from jaxlab.bandits.suprema import sample_suprema
 from jaxlab.bandits.trust_region import radius_grid, trust_region_support
 from jaxlab.bandits.width import asymptotic_width
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 
 _DECADES = (0.0, 2.0, 8.0)  # spread of the variances
 _RATIOS = (0.1, 1.0, 9.0, 99.0)  # t = K eps^2 / se2

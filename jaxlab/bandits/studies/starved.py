@@ -12,16 +12,10 @@ from jaxlab.bandits import figures
 from jaxlab.bandits.arms import ArmStats
 from jaxlab.bandits.baselines import policy_value
 from jaxlab.bandits.instances import count_good, good_bad_instance
-from jaxlab.bandits.studies.methods import (
-    Calibration,
-    calibrate,
-    decide,
-    over_keys,
-    study_key,
-)
+from jaxlab.bandits.studies.methods import Calibration, calibrate, decide, over_keys
 from jaxlab.bandits.trust import trust_with_penalty
 from jaxlab.bandits.trust_region import reference_policy, support_of
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, progress, spread, study_key
 
 NOISE_VAR = 0.25  # all that a method is told: the noise's standard deviation is at most 1/2
 _PATH = 400  # radii along which absolute pessimism is maximised

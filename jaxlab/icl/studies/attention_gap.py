@@ -9,8 +9,7 @@ from jaxlab.icl.linear_block import init_lsa
 from jaxlab.icl.optimal_lsa import optimal_lsa
 from jaxlab.icl.prior import make_prior
 from jaxlab.icl.risk import icl_risk, lsa_gap_lower_bound
-from jaxlab.icl.studies.settings import study_key
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 
 
 def measure(config, run: Run) -> list[Claim]:

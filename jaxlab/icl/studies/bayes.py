@@ -6,10 +6,16 @@ import numpy as np
 
 from jaxlab.icl import figures
 from jaxlab.icl.bayes import bayes_risk
-from jaxlab.icl.gd_beta import min_gd_beta_risk, signal_eigenvalues
+from jaxlab.icl.gd_beta import (
+    gd_beta_risk,
+    min_gd_beta_risk,
+    optimal_gd_beta,
+    signal_eigenvalues,
+)
+from jaxlab.icl.optimal_lsa import optimal_lsa
 from jaxlab.icl.prior import make_prior
-from jaxlab.icl.studies.settings import main_prior, study_key
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.icl.studies.settings import main_prior
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 
 SNRS = (0.1, 1.0, 10.0, 100.0)
 DECAYS = (0, 1, 2)  # eigenvalues i^-0, i^-1, i^-2 of the input covariance
@@ -74,9 +80,6 @@ def _ratios(config) -> dict:
 
 def _risk_by_context(config) -> dict:
     """Risk curves over M in the main setting, for the figure that compares all estimators."""
-    from jaxlab.icl.gd_beta import gd_beta_risk, optimal_gd_beta
-    from jaxlab.icl.optimal_lsa import optimal_lsa
-
     key, contexts = study_key(config, 2), (1, 2, 5, 10, 20, 40, 80, 160)
     with jax.enable_x64(True):
         prior = main_prior(config)

@@ -8,8 +8,7 @@ from jaxlab.icl.gd_beta import gd_beta_predict, ltb_from_gd_beta
 from jaxlab.icl.linear_block import ltb_apply
 from jaxlab.icl.prior import make_prior
 from jaxlab.icl.prompts import sample_prompts
-from jaxlab.icl.studies.settings import study_key
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, study_key
 
 SIZES = ((1, 1), (2, 8), (5, 10), (20, 40), (20, 5))  # (d, M)
 

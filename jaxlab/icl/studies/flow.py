@@ -10,8 +10,7 @@ from jaxlab.icl import figures
 from jaxlab.icl.gd_beta import gd_beta_risk, min_gd_beta_risk
 from jaxlab.icl.gradient_flow import gradient_flow
 from jaxlab.icl.prior import make_prior
-from jaxlab.icl.studies.settings import study_key
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, study_key
 
 _KEPT = 400  # points of each curve that the figure needs
 

@@ -9,8 +9,7 @@ from jaxlab.icl.linear_block import init_lsa, init_ltb, lsa_apply, ltb_apply
 from jaxlab.icl.prior import make_prior
 from jaxlab.icl.prompts import sample_prompts
 from jaxlab.icl.risk import icl_risk
-from jaxlab.icl.studies.settings import study_key
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, study_key
 
 _CHUNK = 50_000
 

@@ -18,9 +18,8 @@ from jaxlab.icl.regression_tasks import (
     load_tasks,
     sample_task_prompts,
 )
-from jaxlab.icl.studies.settings import study_key
 from jaxlab.icl.training import train_on_tasks
-from jaxlab.runs import Claim, Run
+from jaxlab.runs import Claim, Run, study_key
 
 _TEST_PROMPTS = 20_000
 

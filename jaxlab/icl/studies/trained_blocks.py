@@ -19,9 +19,9 @@ from jaxlab.icl.linear_block import effective, init_lsa, init_ltb, lsa_apply, lt
 from jaxlab.icl.optimal_lsa import optimal_lsa
 from jaxlab.icl.prompts import sample_prompts
 from jaxlab.icl.risk import icl_risk
-from jaxlab.icl.studies.settings import main_prior, study_key
+from jaxlab.icl.studies.settings import main_prior
 from jaxlab.icl.training import fit_population, train
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, spread, study_key
 
 _BLOCKS: dict[str, tuple[Callable, Callable]] = {
     "lsa": (init_lsa, lsa_apply),

@@ -10,10 +10,9 @@ import optax
 from jaxlab.icl import figures
 from jaxlab.icl.prior import make_prior
 from jaxlab.icl.prompts import interleave, sample_prompts
-from jaxlab.icl.studies.settings import study_key
 from jaxlab.icl.training import squared_errors, train
 from jaxlab.icl.transformer import ICLTransformer
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 
 MEANS = (0.0, 10.0)  # every entry of beta*, as in the paper's Table 1
 _TEST_PROMPTS = 8192

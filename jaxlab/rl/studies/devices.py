@@ -4,9 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import jaxlab
+from jaxlab.rl.child_process import child_path
 from jaxlab.rl.rates import sac_flops
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.forced_devices import DEVICES, STEPS
@@ -49,14 +48,13 @@ def measure(config, run: Run) -> list[Claim]:
 def _in_a_process_of_its_own() -> dict[str, float]:
     """The number of devices is settled when jax starts."""
     flags = os.environ.get("XLA_FLAGS", "")
-    path = [str(Path(jaxlab.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     finished = subprocess.run(
         [sys.executable, "-m", "jaxlab.rl.studies.forced_devices"],
         env=os.environ
         | {
             "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={DEVICES}",
             "JAX_PLATFORMS": "cpu",
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "PYTHONPATH": child_path(),
         },
         stdout=subprocess.PIPE,
         check=True,

@@ -8,7 +8,7 @@ from jaxlab.rl import figures
 from jaxlab.rl.on_device import OnDeviceConfig
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.solving import EPISODES, GOAL, solve
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, not_run, progress, spread
 
 _MAX_UPDATES = 8000
 
@@ -26,7 +26,7 @@ def measure(config, run: Run) -> list[Claim]:
         )
         for seed in progress(range(config.solve_seeds), "Pendulum")
     ]
-    run.figure("pendulum", figures.curves(solved, GOAL))
+    run.figure("pendulum", figures.pendulum(solved, GOAL))
     updates = [int(x["updates"]) for x in solved]
     seconds = [float(x["seconds"]) for x in solved]
     reached = sum(bool(x["reached"]) for x in solved)
@@ -52,7 +52,7 @@ def measure(config, run: Run) -> list[Claim]:
 def _large_batches(config, run: Run) -> Claim:
     statement = "Large batches are efficient for learning, too"
     if not config.large_batch_seeds:
-        return Claim("C10", statement, "", "", "not run", detail="left out at this preset")
+        return not_run("C10", statement, "left out at this preset")
     algorithm = SACConfig(3, 1, (64, 64), actor_lr=1e-3, critic_lr=1e-3, alpha_lr=1e-3)
     layouts = {
         256: OnDeviceConfig(n_envs=16, batch_size=256),

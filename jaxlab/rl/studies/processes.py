@@ -14,7 +14,7 @@ from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.processor_meter import ProcessorMeter
 from jaxlab.rl.studies.solving import EPISODES, GOAL
 from jaxlab.rl.vec_env import make_vec_env
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, not_run
 
 _KINDS = ("sample", "update", "evaluate")
 
@@ -155,7 +155,7 @@ def _utilisation(config, full: dict) -> Claim:
     statement = "The limit of one desktop's hardware is approached"
     if math.isnan(use):
         why = "The use of processors is read from /proc, while the learner runs."
-        return Claim("C9", statement, "", "", "not run", detail=why)
+        return not_run("C9", statement, why)
     return Claim(
         "C9",
         statement,

@@ -1,9 +1,7 @@
 """C3 and C6: the batch size that measurement finds, and how many rows a second it learns from."""
 
 import os
-import time
 
-import jax
 import numpy as np
 
 from jaxlab.rl import figures
@@ -12,9 +10,9 @@ from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.tuning import tune_batch_size
 from jaxlab.rl.update_rate import RateMeter
 from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs.environment import matmul_flops_per_second
 
 _UPDATES = 4  # fused in a call
-_MATMUL = 1024
 
 
 def measure(config, run: Run) -> list[Claim]:
@@ -74,19 +72,6 @@ def _tune_and_sweep(config, algorithm: SACConfig) -> dict:
         "sizes": np.array(config.batch_sizes),
         "grid": np.array([point.wall for point in grid]),
         "cpu_grid": np.array([point.cpu for point in grid]),
-        "matmul_flops": np.array(_matmul_rate()),
+        "matmul_flops": np.array(matmul_flops_per_second()),
         "load": np.array(os.getloadavg()[0]),
     }
-
-
-def _matmul_rate() -> float:
-    """FLOP per second of a large product, the best of several."""
-    square = jax.random.normal(jax.random.key(0), (_MATMUL, _MATMUL))
-    multiply = jax.jit(lambda a: a @ a)
-    multiply(square).block_until_ready()
-    times = []
-    for _ in range(8):
-        start = time.perf_counter()
-        multiply(square).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return 2 * _MATMUL**3 / min(times)

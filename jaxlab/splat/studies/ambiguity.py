@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from scipy.stats import ks_2samp
 
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, not_run, spread
 from jaxlab.splat.studies import analytic
 from jaxlab.splat.studies.tables import Table
 
@@ -82,11 +82,8 @@ def _ambiguous_objects(table: Table, model: str) -> Claim:
 
 def not_asked(row: str, statement: str, features: str) -> Claim:
     """The row of a feature set that the config leaves out."""
-    return Claim(
+    return not_run(
         row,
         statement,
-        "",
-        "",
-        "not run",
-        detail=f"Needs the feature set {features} (--feature_sets).",
+        f"Needs the feature set {features} (--feature_sets).",
     )

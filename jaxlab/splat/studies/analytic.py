@@ -11,7 +11,6 @@ from jaxlab.splat.ambiguous import SHAPES, SURFACES, sample_ambiguous_clouds
 from jaxlab.splat.studies.trials import cls_config, train_once, trial_key
 from jaxlab.splat.types import CloudDataset
 
-BOUNDS = {"p": 1 / 3, "po": 2 / 3, "psq": 2 / 3, "posq": 1.0}
 _DATA, _TRAIN, _CONTROL = 1, 2, 3  # purposes of keys
 
 

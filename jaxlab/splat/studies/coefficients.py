@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, not_run, progress, spread
 from jaxlab.splat import figures
 from jaxlab.splat.geometry import cloud_statistics
 from jaxlab.splat.rendering import render
@@ -43,7 +43,7 @@ _STATEMENTS = {
 
 
 def _not_fitted(row: str, statement: str) -> Claim:
-    return Claim(row, statement, "", "", "not run", detail="Needs --experiment=fitted or all.")
+    return not_run(row, statement, "Needs --experiment=fitted or all.")
 
 
 def _count(config, kind: str) -> int:
@@ -89,7 +89,7 @@ def _surface_type(config, tables: dict[str, Table]) -> Claim:
             with_frames.mean() >= 0.6 if name == "A" else with_frames.mean() - without.mean() >= 0.3
         )
     if not told:
-        return Claim("S3", statement, "", "", "not run", detail="Needs data set A or B.")
+        return not_run("S3", statement, "Needs data set A or B.")
     missing = "" if len(told) == 2 else " B is measured from the preset small on."
     return Claim(
         "S3",
@@ -123,13 +123,10 @@ def _slender(statistics: dict) -> Claim:
 
 def _few(config, run: Run) -> Claim:
     if len(config.fit_counts) < 2:
-        return Claim(
+        return not_run(
             "S5",
             _STATEMENTS["S5"],
-            "",
-            "",
-            "not run",
-            detail="Numbers of Gaussians are compared from the preset small on (--fit_counts).",
+            "Numbers of Gaussians are compared from the preset small on (--fit_counts).",
         )
     results = {
         kind: {

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, not_run, spread
 from jaxlab.splat import figures
 from jaxlab.splat.studies import analytic
 from jaxlab.splat.studies.tables import Table
@@ -27,13 +27,10 @@ def measure(config, run: Run, tables: dict[str, Table]) -> list[Claim]:
     """The rows on every table that was measured, with their figures."""
     if not tables:
         return [
-            Claim(
+            not_run(
                 row,
                 text,
-                "",
-                "",
-                "not run",
-                detail="Needs a data set of at least 4 objects a kind.",
+                "Needs a data set of at least 4 objects a kind.",
             )
             for row, text in _STATEMENTS.items()
         ]
@@ -116,13 +113,11 @@ def _superior(config, tables: dict[str, Table]) -> Claim:
 
 def _every_method(config, tables: dict[str, Table]) -> Claim:
     if len(config.models) < _ALL_BACKBONES:
-        return Claim(
+        return not_run(
             "S11",
             _STATEMENTS["S11"],
-            "6 of 6",
-            "",
-            "not run",
-            detail="All seven backbones are trained from the preset small on (--models).",
+            "All seven backbones are trained from the preset small on (--models).",
+            paper="6 of 6",
         )
     improved = {
         name: [model for model in config.models if table.gains(model).mean() > 0]
@@ -145,15 +140,13 @@ def _every_method(config, tables: dict[str, Table]) -> Claim:
 def _weaker_gain_most(config, tables: dict[str, Table]) -> Claim:
     paper = "+7.31 (PointNet) to +1.15 (PTv3)"
     if "own" not in tables or len(config.models) < _ALL_BACKBONES:
-        return Claim(
+        return not_run(
             "S12",
             _STATEMENTS["S12"],
-            paper,
-            "",
-            "not run",
-            unit="%",
-            detail="Needs real categories (--cloud_root) and all backbones: on the analogues no "
+            "Needs real categories (--cloud_root) and all backbones: on the analogues no "
             "backbone can do better than 1/3 from positions, so weakness has no room to show.",
+            paper=paper,
+            unit="%",
         )
     table = tables["own"]
     before = [table.accuracies(model, "p").mean() for model in config.models]

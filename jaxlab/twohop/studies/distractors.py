@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, not_run, study_key
 from jaxlab.twohop import figures
 from jaxlab.twohop.model import ModelConfig, query_logits
 from jaxlab.twohop.observables import role_probs
-from jaxlab.twohop.studies.main_runs import main_task, run_key, train_resumably
+from jaxlab.twohop.studies.main_runs import main_task, train_resumably
 from jaxlab.twohop.task import TaskConfig, sample_batch
 from jaxlab.twohop.training import TrainConfig
 
@@ -45,9 +45,9 @@ def measure(config, run: Run, trained) -> list[Claim]:
     if config.length_seeds:
         longer = ByChains(**run.once("two_chains_scores", lambda: _two_chains(config, run)))
         curves["trained on two chains and fillers"] = longer
-        claims.append(_length(config, longer))
+        claims.append(_length(longer))
     else:
-        claims.append(_not_run("C12", _LENGTH, "This preset does not train it (--length_seeds)."))
+        claims.append(not_run("C12", _LENGTH, "This preset does not train it (--length_seeds)."))
     run.figure("accuracy_by_chains", figures.accuracy_by_chains(CHAINS, curves))
     return claims
 
@@ -62,7 +62,7 @@ def _single_chain(config, run: Run) -> dict:
     recipe = dataclasses.replace(
         _MUON, steps=config.single_chain_steps, eval_every=config.eval_every, stop_accuracy=None
     )
-    keys = jax.random.split(run_key(config, 20), config.num_seeds)
+    keys = jax.random.split(study_key(config, 20), config.num_seeds)
     results = train_resumably(config, run, "one_chain", keys, task, model, recipe)
     tasks = [TaskConfig(count, 0, config.vocab_size) for count in CHAINS]
     return _scores(config, [result.params for result in results], model, tasks)
@@ -76,7 +76,7 @@ def _two_chains(config, run: Run) -> dict:
     recipe = dataclasses.replace(
         _MUON, steps=config.steps, eval_every=config.eval_every, stop_after=config.stop_after
     )
-    keys = jax.random.split(run_key(config, 21), config.length_seeds)
+    keys = jax.random.split(study_key(config, 21), config.length_seeds)
     results = train_resumably(config, run, "two_chains", keys, task, model, recipe)
     return _scores(config, [result.params for result in results], model, tasks)
 
@@ -93,9 +93,10 @@ def _scores(config, params: list, model: ModelConfig, tasks: list[TaskConfig]) -
         right = (answer == batch.answer).mean()
         return right, probs.target_end, probs.other_end, is_end.mean()
 
+    keys = jax.random.split(study_key(config, 30), len(tasks))
     columns = [
         jax.device_get(score(stacked, sample_batch(key, task, config.analysis_size)))
-        for key, task in zip(jax.random.split(run_key(config, 30), len(tasks)), tasks, strict=True)
+        for key, task in zip(keys, tasks, strict=True)
     ]
     return ByChains(*np.moveaxis(np.array(columns), 0, -1))._asdict()
 
@@ -121,13 +122,13 @@ def _collapse(config, scores: ByChains) -> Claim:
 def _too_shallow(config, run: Run, trained) -> Claim:
     statement = "Three layers are needed"
     if not config.shallow_seeds:
-        return _not_run("C9", statement, "This preset does not train it (--shallow_seeds).")
+        return not_run("C9", statement, "This preset does not train it (--shallow_seeds).")
     if config.n_layers != 3:
-        return _not_run("C9", statement, "The control is of three layers (--n_layers=3).")
+        return not_run("C9", statement, "The control is of three layers (--n_layers=3).")
     main = [outcome for outcome in trained() if outcome.recipe == trained()[0].recipe]
     ends = [outcome.report.end for outcome in main if outcome.report.found]
     if not ends:
-        return _not_run("C9", statement, "No run of three layers made the transition (C2).")
+        return not_run("C9", statement, "No run of three layers made the transition (C2).")
     recipe = main[0].recipe
     every = config.eval_every
     steps = int(np.ceil(2 * np.median(ends) / every)) * every
@@ -135,7 +136,7 @@ def _too_shallow(config, run: Run, trained) -> Claim:
         config,
         run,
         "two_layers",
-        jax.random.split(run_key(config, 22), config.shallow_seeds),
+        jax.random.split(study_key(config, 22), config.shallow_seeds),
         main_task(config),
         dataclasses.replace(recipe.model, n_layers=2),
         dataclasses.replace(recipe.train, steps=steps, stop_accuracy=None, keep_every=0),
@@ -153,7 +154,7 @@ def _too_shallow(config, run: Run, trained) -> Claim:
     )
 
 
-def _length(config, scores: ByChains) -> Claim:
+def _length(scores: ByChains) -> Claim:
     return Claim(
         "C12",
         _LENGTH,
@@ -164,10 +165,6 @@ def _length(config, scores: ByChains) -> Claim:
         f"tested on K chains and 10 - 2K single hops, {len(scores.accuracy)} seeds (mean, lowest "
         "and highest). Criterion: every seed >= 0.95 at every K. Language models: row C12-LM.",
     )
-
-
-def _not_run(name: str, statement: str, reason: str) -> Claim:
-    return Claim(name, statement, "", "", "not run", detail=reason)
 
 
 def _series(values: np.ndarray) -> str:

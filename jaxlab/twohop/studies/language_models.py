@@ -12,8 +12,10 @@ from jaxlab.runs import (
     check_finite,
     holds,
     latest_step,
+    not_run,
     restore_checkpoint,
     save_checkpoint,
+    study_key,
 )
 from jaxlab.twohop import figures
 from jaxlab.twohop.language import (
@@ -27,7 +29,6 @@ from jaxlab.twohop.language import (
     score_prompts,
 )
 from jaxlab.twohop.prompts import PromptScores, load_prompts_json, make_prompts
-from jaxlab.twohop.studies.main_runs import run_key
 
 _STATEMENTS = {
     "C1-LM": "Language models collapse to random guessing when distractors appear",
@@ -49,7 +50,7 @@ def measure(config, run: Run, trained) -> list[Claim]:
     """Scores the model over the number of chains, before and after fine-tuning on two."""
     if config.model_dir is None:
         reason = "Needs a checkpoint folder of a pretrained language model (--model_dir)."
-        return [Claim(i, text, "", "", "not run", detail=reason) for i, text in _STATEMENTS.items()]
+        return [not_run(i, text, reason) for i, text in _STATEMENTS.items()]
     cfg, params = lm.load_hf(config.model_dir)
     tokenizer = lm.load_tokenizer(config.model_dir)
     tests, training = _prompts(config)
@@ -66,7 +67,7 @@ def measure(config, run: Run, trained) -> list[Claim]:
     return [
         _collapse(config, before),
         _carries_over(config, after, lm.count_params(params)),
-        _mechanism(config, before, after),
+        _mechanism(before, after),
     ]
 
 
@@ -125,7 +126,7 @@ def _tuned(config, run: Run, params, cfg, tokenizer, training: list) -> lm.Lora:
     """The adapter, trained or continued from its checkpoint."""
     folder, steps, lr = run.checkpoint_dir("adapter"), config.finetune_steps, config.finetune_lr
     state = init_finetuning(
-        run_key(config, 40),
+        study_key(config, 40),
         params,
         steps=steps,
         rank=config.lora_rank,
@@ -173,7 +174,7 @@ def _carries_over(config, scores: dict | None, size: int) -> Claim:
     statement, paper = _STATEMENTS["C12-LM"], "p(target) 0.50 to 1.00 at K = 5 after fine-tuning"
     if scores is None:
         reason = "Fine-tuning is switched off (--finetune_steps)."
-        return Claim("C12-LM", statement, paper, "", "not run", detail=reason)
+        return not_run("C12-LM", statement, reason, paper=paper)
     most = scores["p_target"][-1]
     detail = (
         f"LoRA, rank {config.lora_rank}, {config.finetune_steps} steps on prompts of "
@@ -185,14 +186,14 @@ def _carries_over(config, scores: dict | None, size: int) -> Claim:
     return Claim("C12-LM", statement, paper, _shown(scores), verdict, detail=detail)
 
 
-def _mechanism(config, before: dict, after: dict | None) -> Claim:
+def _mechanism(before: dict, after: dict | None) -> Claim:
     detail = (
         "Largest attention of one head from the last position, at the most chains. No criterion: "
         "the official code has no evidence on attention heads of language models."
     )
     if "attention" not in before:
         reason = "Prompt files do not say where their entities stand."
-        return Claim("C13-LM", _STATEMENTS["C13-LM"], "", "", "not run", detail=reason)
+        return not_run("C13-LM", _STATEMENTS["C13-LM"], reason)
     parts = []
     for name, scores in (("before", before), ("after", after)):
         if scores is not None:

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.runs import Run, check_finite, latest_step, restore_checkpoint, save_checkpoint
+from jaxlab.runs import (
+    Run,
+    check_finite,
+    latest_step,
+    restore_checkpoint,
+    save_checkpoint,
+    study_key,
+)
 from jaxlab.twohop.dissection import dissect
 from jaxlab.twohop.model import ModelConfig, Params
 from jaxlab.twohop.seeds import seeds_progress_like, train_seeds
@@ -106,17 +113,12 @@ def train_main(config, run: Run) -> list[Outcome]:
     task = main_task(config)
     outcomes = []
     for number, recipe in enumerate(main_recipes(config)):
-        keys = jax.random.split(run_key(config, number), recipe.seeds)
+        keys = jax.random.split(study_key(config, number), recipe.seeds)
         results = train_resumably(config, run, recipe.name, keys, task, recipe.model, recipe.train)
         for seed, result in enumerate(results):
             report = phase_transition(result.history["step"], result.history["target_end"])
             outcomes.append(Outcome(recipe, seed, result, report))
     return outcomes
-
-
-def run_key(config, number: int) -> jax.Array:
-    """A key of its own for everything that is trained or tested, whichever studies run."""
-    return jax.random.fold_in(jax.random.key(config.seed), number)
 
 
 def train_resumably(
@@ -172,7 +174,7 @@ def dissected(config, run: Run, outcome: Outcome) -> dict[str, dict]:
     """The model on its plateau and at its end, taken apart on fresh problems, as nested dicts."""
 
     def compute():
-        batch = sample_batch(run_key(config, 90), main_task(config), config.analysis_size)
+        batch = sample_batch(study_key(config, 90), main_task(config), config.analysis_size)
         stages = {"plateau": outcome.plateau_params, "end": outcome.result.params}
         return {
             stage: _plain(dissect(params, batch, outcome.recipe.model))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, not_run
 from jaxlab.twohop import figures
 from jaxlab.twohop.dissection import CIRCUIT_EDGES, IDLE_EDGES, KNOCKED_EDGES
 from jaxlab.twohop.studies.main_runs import Outcome, dissected
@@ -31,7 +31,7 @@ def measure(config, run: Run, trained) -> list[Claim]:
     if config.n_chains < 2:
         reason = "A counterfactual needs two chains (--n_chains)."
         rows = [*_STATEMENTS.items(), ("C13", _SCALES)]
-        return [Claim(name, text, "", "", "not run", detail=reason) for name, text in rows]
+        return [not_run(name, text, reason) for name, text in rows]
     outcomes = trained()
     seen = found(outcomes)
     parts = [dissected(config, run, outcome) for outcome in seen]

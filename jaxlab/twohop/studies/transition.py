@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, not_run, spread
 from jaxlab.twohop import figures
 from jaxlab.twohop.studies.main_runs import Outcome
 from jaxlab.twohop.transition import first_crossing
@@ -84,11 +84,12 @@ def _transition(groups: dict[str, list[Outcome]]) -> Claim:
 def _guessing(outcomes: list[Outcome], config) -> Claim:
     statement = "In the first stage the model guesses among the ends in the context"
     criterion = (
-        "At the evaluation nearest to 0.6 of the onset, for every seed that made the transition: "
-        "other / target > 0.6, source and bridge < half of other, all ends together > 0.5."
+        "Criterion, at the evaluation nearest to 0.6 of the onset, for every seed that made the "
+        "transition: other / target > 0.6, source and bridge < half of other, all ends together > "
+        "0.5."
     )
     if config.n_chains < 2:
-        return Claim("C3", statement, "", "", "not run", detail="One chain has no other ends.")
+        return not_run("C3", statement, "One chain has no other ends.")
     seen = found(outcomes)
     if not seen:
         return nothing_found("C3", statement, criterion)
@@ -114,8 +115,8 @@ def _progression(outcomes: list[Outcome], config) -> Claim:
     statement = "Attention follows a clear progression, and all three stages jump together"
     criterion = (
         "First evaluation with a weight >= 0.4 of layer 1 child to parent, layer 2 query to bridge "
-        "and layer 3 query to end: in this order, all within 200 steps, for every seed that made "
-        "the transition."
+        "and layer 3 query to end. Criterion: in this order, all within 200 steps, for every seed "
+        "that made the transition."
     )
     if config.n_layers != 3:
         return three_layers_only("C8", statement)
@@ -148,9 +149,7 @@ def crossings(outcome: Outcome) -> list[float]:
 
 def three_layers_only(name: str, statement: str) -> Claim:
     """The row of a claim about layers that this model does not have."""
-    return Claim(
-        name, statement, "", "", "not run", detail="The claim is about three layers (--n_layers=3)."
-    )
+    return not_run(name, statement, "The claim is about three layers (--n_layers=3).")
 
 
 def nothing_found(name: str, statement: str, criterion: str) -> Claim:
