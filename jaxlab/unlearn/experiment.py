@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Set
 from typing import Any
 
-from jaxlab.runs import Claim, Run, check_choices, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, not_run, option
 from jaxlab.unlearn.answers import FORMATS
 from jaxlab.unlearn.data import SUBSET_MODES
 from jaxlab.unlearn.muse import RETRAINED_AUC
@@ -263,15 +263,13 @@ def _part(config: Config, name: str, study: Callable[[], list[Claim]]) -> list[C
     """The rows of a study, or that it did not run."""
     if name in config.parts:
         return study()
-    reason = f"Left out at this size; --parts={name} or a larger preset runs it."
-    return [Claim(i, text, "", "", "not run", detail=reason) for i, text in PARTS[name].items()]
+    reason = f"left out at this size; --parts={name} or a larger preset runs it"
+    return [not_run(row, statement, reason) for row, statement in PARTS[name].items()]
 
 
 def _check(config: Config) -> None:
     check_choices(config)
-    for name in _COUNTS:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
+    check_least(config, dict.fromkeys(_COUNTS, 1))
     if config.tofu_authors > 20:
         raise ValueError(
             f"tofu_authors must be <= 20, the authors with wrong answers, got {config.tofu_authors}"
@@ -320,4 +318,4 @@ def _check_names(
 ) -> None:
     if not given or set(given) - set(known) or needed - set(given):
         least = f", with {', '.join(sorted(needed))} among them" if needed else ""
-        raise ValueError(f"{field} must be of {', '.join(known)}{least}; got {given}")
+        raise ValueError(f"{field} must be of {', '.join(known)}{least}, got {given}")

@@ -6,10 +6,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxlab.runs.figures import PALETTE, band, styled, subplots
+from jaxlab.runs.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    band,
+    styled,
+    subplots,
+)
 
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = PALETTE
-GREY = "0.5"
 # One colour a family of methods, whatever its retain term.
 _COLORS = {"GA": VERMILION, "NPO": BLUE, "SimNPO": GREEN, "IDK": ORANGE, "DPO": PURPLE, "KTO": SKY}
 _STYLES = ("-", "--", "-.")  # of a method's settings

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import scoring
 from jaxlab.unlearn.data import QA
@@ -19,6 +19,7 @@ from jaxlab.unlearn.studies.tofu_bench import (
     joined,
     last,
     unlearning_optimizer,
+    verdict,
 )
 from jaxlab.unlearn.task_vectors import apply_task_vector, task_vector
 from jaxlab.unlearn.training import unlearn
@@ -104,7 +105,7 @@ def _claim(config, table: dict) -> Claim:
         + "; ".join(
             f"{name} {_row(rows[name])}" for name in ("original", "NPO+RT", "SimNPO+RT", "GA")
         ),
-        holds(met) if config.tofu_authors >= 20 else "reported",
+        verdict(config, met),
         detail="Documents made of TOFU authors (half to forget, as many kept, as many never seen), "
         f"{config.muse_epochs} epochs of training; all models: "
         + "; ".join(f"{name} {_row(row)}" for name, row in rows.items())

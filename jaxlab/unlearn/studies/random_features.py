@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, not_run, progress, spread
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.random_features import draw_problem, fit, unlearning_path
@@ -41,8 +41,7 @@ def measure(config, run: Run) -> list[Claim]:
     claims = [_balance(config, paths), _vanishing_beta(config, sweep)]
     if "alpha_1" in paths:
         return [_collapse(config, paths["alpha_1"]), *claims]
-    reason = "Needs the clouds apart: alphas with 1."
-    return [Claim("N1", _COLLAPSE, "", "", "not run", detail=reason), *claims]
+    return [not_run("N1", _COLLAPSE, "needs the clouds apart: alphas with 1"), *claims]
 
 
 _COLLAPSE = "Methods based on gradient ascent fail to unlearn or collapse catastrophically"

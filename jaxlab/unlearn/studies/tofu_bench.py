@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxlab import lm
-from jaxlab.runs import Run
+from jaxlab.runs import Run, holds
 from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, split_indices
 from jaxlab.unlearn.methods import UnlearnConfig
@@ -258,3 +258,8 @@ def joined(*parts: LMBatch) -> LMBatch:
 def last(path: Any) -> Any:
     """The model at the end of a path."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[-1]), path)
+
+
+def verdict(config, condition) -> str:
+    """That of a criterion, which is for models that know what they shall forget."""
+    return holds(condition) if config.tofu_authors >= 20 else "reported"

@@ -166,11 +166,11 @@ def table(found: Sequence[Comparison]) -> str:
     never = judged[0].report(judged[0].retrained_logs)
     return (
         f"{len(judged[0].evaluation.sets['forget'])} forget questions, {_models(found)}. FQ / "
-        f"MU / KS distance at the end: original {p_values([r.forget_quality for r in before])} / "
+        f"MU / KS distance at the end: original {listed([r.forget_quality for r in before])} / "
         f"{mean([r.model_utility for r in before])} / "
         f"{mean([r.ks_statistic for r in before])}, retrained 1 / {never.model_utility:.3f} / 0; "
         + ", ".join(
-            f"{name} {p_values(fq[name])} / {mean(mu[name])} / {mean(ks[name])}" for name in fq
+            f"{name} {listed(fq[name])} / {mean(mu[name])} / {mean(ks[name])}" for name in fq
         )
         + "."
     )
@@ -185,6 +185,6 @@ def mean(values: Any) -> str:
     return f"{np.mean(values):.3f}"
 
 
-def p_values(values: Any) -> str:
-    """p-values one by one: their mean says nothing."""
+def listed(values: Any) -> str:
+    """Numbers one by one: the mean of p-values says nothing."""
     return " ".join(f"{value:.2g}" for value in values)

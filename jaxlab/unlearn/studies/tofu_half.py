@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import method_config
-from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned
+from jaxlab.unlearn.studies.tofu_bench import Bench, Recipe, original, unlearned, verdict
 from jaxlab.unlearn.studies.tofu_comparison import Scores, scores
 
 STATEMENTS = {
@@ -109,7 +109,7 @@ def _claim(config, found: list[tuple[Scores, dict]]) -> Claim:
         "Forget50: FQ > 0.05 with useful utility (Fig. 8)",
         f"best MU once the forget probability is <= {_FORGOTTEN}, as a share of the original's: "
         + ", ".join(f"{name} {text}" for name, text in shown.items()),
-        holds(met) if config.tofu_authors >= 20 else "reported",
+        verdict(config, met),
         detail=f"Mini-TOFU, {config.half_epochs} epochs at {config.lr:g}, every epoch evaluated, "
         f"{config.half_settings} settings a method, {config.seeds} models; original MU "
         f"{np.mean(before):.3f}. Best FQ of NPO+RT at MU >= 0.9 of that: "

@@ -11,15 +11,15 @@ from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths
 from jaxlab.unlearn.preference_losses import npo_weight, simnpo_weight
 from jaxlab.unlearn.studies import tofu_percents
-from jaxlab.unlearn.studies.tofu_bench import Bench, take
+from jaxlab.unlearn.studies.tofu_bench import Bench, take, verdict
 from jaxlab.unlearn.studies.tofu_comparison import (
     METHODS,
     Comparison,
     Scores,
     compare,
     ends,
+    listed,
     mean,
-    p_values,
     table,
 )
 from jaxlab.unlearn.tofu_metrics import SPLITS
@@ -86,7 +86,7 @@ def _collapse(config, found: list[Comparison], percent: float) -> Claim:
         "Methods based on gradient ascent collapse on TOFU",
         "MU 0.00 (GA)",
         ", ".join(f"{name} MU {spread(mu):.3f}" for name, mu in end.items()),
-        _judged(config, end["GA"].max() < 0.05),
+        verdict(config, end["GA"].max() < 0.05),
         detail=f"Mini-TOFU, forget {percent:g}%, at the end; the original has MU "
         f"{spread(before):.3f}. Criterion, for every model: GA's MU < 0.05.",
     )
@@ -105,13 +105,13 @@ def _balance(config, found: list[Comparison], percent: float) -> Claim:
         "N4",
         "NPO balances forgetting and utility better than its baselines on TOFU",
         _PUBLISHED,
-        f"FQ / MU: NPO+RT {p_values(fq['NPO+RT'])} / {mean(mu['NPO+RT'])}, best FQ of GA, IDK, DPO "
-        f"{p_values(rivals)}, GA's MU {mean(mu['GA'])}",
-        _judged(config, met),
+        f"FQ / MU: NPO+RT {listed(fq['NPO+RT'])} / {mean(mu['NPO+RT'])}, best FQ of GA, IDK, DPO "
+        f"{listed(rivals)}, GA's MU {mean(mu['GA'])}",
+        verdict(config, met),
         detail=f"Mini-TOFU (a small model trained here), forget {percent:g}%, "
         f"{config.epochs} epochs at {config.lr:g}. {table(found)} A collapsed model can reach a "
         "high FQ by accident; best FQ of checkpoints with MU >= 0.9 of the original's: "
-        + ", ".join(f"{name} {p_values(quality)}" for name, quality in _useful(found).items())
+        + ", ".join(f"{name} {listed(quality)}" for name, quality in _useful(found).items())
         + ". Criterion, for every model: NPO+RT's FQ at least ten times that of every GA, IDK and "
         "DPO row, MU >= 0.9 of the original's, GA's MU < 0.05.",
     )
@@ -147,7 +147,7 @@ def _sense(config, found: list[Comparison]) -> Claim:
         "examples (Fig. 7)",
         "repeated 2-grams: "
         + ", ".join(f"{name} {spread(circles[name]):.2f}" for name in ("GA", "GA+RT", "NPO+RT")),
-        _judged(config, met),
+        verdict(config, met),
         detail="Greedy answers to forget questions; original "
         f"{judged.logs['repetition'].mean():.2f}, retrained "
         f"{judged.retrained_logs['repetition'].mean():.2f}; "
@@ -197,8 +197,3 @@ def _sample_answers(judged: Scores, results: dict, shown: int = 3) -> str:
             lines.append(f"- {name}: {logs[max(logs, key=int)]['answers'][i]}")
         lines.append("")
     return "\n".join(lines)
-
-
-def _judged(config, condition) -> str:
-    """The criteria are for models that know what they shall forget."""
-    return holds(condition) if config.tofu_authors >= 20 else "reported"

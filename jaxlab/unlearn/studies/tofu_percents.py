@@ -10,8 +10,8 @@ from jaxlab.unlearn.studies.tofu_comparison import (
     compare,
     ends,
     epochs_at,
+    listed,
     mean,
-    p_values,
     table,
 )
 
@@ -55,8 +55,7 @@ def _claim(config, percent: float, found: Comparison) -> Claim:
         f"NPO balances forgetting and utility better than its baselines on TOFU, forget "
         f"{percent:g}%",
         _PUBLISHED.get(percent, ""),
-        "FQ / MU: "
-        + ", ".join(f"{name} {p_values(fq[name])} / {mean(mu[name])}" for name in shown),
+        "FQ / MU: " + ", ".join(f"{name} {listed(fq[name])} / {mean(mu[name])}" for name in shown),
         "reported",
         detail=f"Mini-TOFU, {epochs_at(config, percent)} epochs at {config.lr:g}. "
         f"{table([found])} Forget probability: "

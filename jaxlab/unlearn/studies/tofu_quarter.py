@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, progress, spread
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths
 from jaxlab.unlearn.methods import method_config
@@ -23,8 +23,9 @@ from jaxlab.unlearn.studies.tofu_bench import (
     original,
     take,
     unlearned,
+    verdict,
 )
-from jaxlab.unlearn.studies.tofu_comparison import Scores, scores
+from jaxlab.unlearn.studies.tofu_comparison import Scores, listed, scores
 from jaxlab.unlearn.tofu_metrics import SPLITS, tofu_report
 
 STATEMENTS = {
@@ -161,7 +162,7 @@ def _best(config, quarters: list[Quarter], searched: list[dict]) -> Claim:
             f"{name} " + ", ".join(_nearest_text(paths[name]) for paths in searched)
             for name in searched[0]
         ),
-        holds(met) if config.tofu_authors >= 20 else "reported",
+        verdict(config, met),
         detail=f"Mini-TOFU, forget {PERCENT}% (the real forget05 questions at the full size), "
         f"{len(quarters[0].judged.evaluation.sets['forget'])} questions, {len(quarters)} models, "
         "settings selected by a search on another seed; useful: MU >= 0.9 of the original's "
@@ -221,14 +222,14 @@ def _by_memory(config, halves: list[dict]) -> Claim:
         "S5b",
         STATEMENTS["S5b"],
         "FQ strong / weak: NPO 0 / 0.47, SimNPO 0.70 / 0.70",
-        f"forget probability of the strong half: NPO {_list(strong['NPO+RT'])}, SimNPO "
-        f"{_list(strong['SimNPO+RT'])}; strong over weak: NPO {_list(ratio['NPO+RT'])}, SimNPO "
-        f"{_list(ratio['SimNPO+RT'])}",
-        holds(met) if config.tofu_authors >= 20 else "reported",
+        f"forget probability of the strong half: NPO {listed(strong['NPO+RT'])}, SimNPO "
+        f"{listed(strong['SimNPO+RT'])}; strong over weak: NPO {listed(ratio['NPO+RT'])}, SimNPO "
+        f"{listed(ratio['SimNPO+RT'])}",
+        verdict(config, met),
         detail=f"Forget authors seen {_STRONG} or {_WEAK} times a pass in training (before: "
-        f"{_list(mean('original', True))} and {_list(mean('original', False))}); the papers' "
+        f"{listed(mean('original', True))} and {listed(mean('original', False))}); the papers' "
         f"betas, {config.quarter_epochs} epochs at {config.lr:g}; {len(halves)} seeds. MU: NPO "
-        f"{_list(utility('NPO+RT'))}, SimNPO {_list(utility('SimNPO+RT'))}. Criterion, on every "
+        f"{listed(utility('NPO+RT'))}, SimNPO {listed(utility('SimNPO+RT'))}. Criterion, on every "
         "seed: SimNPO's strong half at most 0.75 of NPO's, ratios >= 4 and <= 2.5, SimNPO's MU at "
         "least NPO's - 0.01.",
     )
@@ -250,7 +251,7 @@ def _by_length(config, ends: list[dict], length: np.ndarray) -> Claim:
         "FQ of the short / long half under NPO: 0.58 / 0.81",
         f"correlation of NLL per token and length: NPO {spread(npo):.2f}, SimNPO "
         f"{spread(simple):.2f}",
-        holds(met) if config.tofu_authors >= 20 else "reported",
+        verdict(config, met),
         detail=f"{len(length)} forget questions of mini-TOFU at the papers' betas, "
         f"{config.quarter_epochs} epochs at {config.lr:g}, {len(ends)} models; mean NLL "
         + ", ".join(f"{name} {values.mean():.2f}" for name, values in nll.items())
@@ -260,7 +261,3 @@ def _by_length(config, ends: list[dict], length: np.ndarray) -> Claim:
 
 def _forget_rows(bench: Bench):
     return take(bench.author_rows, bench.split(PERCENT)[1])
-
-
-def _list(values: np.ndarray) -> str:
-    return " ".join(f"{value:.2g}" for value in values)

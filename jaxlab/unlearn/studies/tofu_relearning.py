@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import optax
 
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, progress
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths, answer_nll, scoring
 from jaxlab.unlearn.data import relearn_subset
 from jaxlab.unlearn.studies.seeds import study_key
-from jaxlab.unlearn.studies.tofu_bench import Bench, retrained, take
+from jaxlab.unlearn.studies.tofu_bench import Bench, retrained, take, verdict
 from jaxlab.unlearn.studies.tofu_quarter import PERCENT, Quarter
 from jaxlab.unlearn.training import relearn
 
@@ -104,11 +104,11 @@ def _claim(config, found: dict) -> Claim:
         "lower forget quality lost after relearning 20% (Fig. 6)",
         f"SimNPO lower after one epoch in {(flat > 0).sum()} of {flat.size} pairs (gaps "
         f"{flat.min():.3f} to {flat.max():.3f}); retrained control {control:.3f}",
-        holds(control <= 0.05) if config.tofu_authors >= 20 else "reported",
+        verdict(config, control <= 0.05),
         detail=f"Forget probability after fine-tuning on {_SHARE:.0%} of the forget questions "
         f"({', '.join(modes)}), {_EPOCHS} epochs at {_RATE:g}; models along both paths at the same "
         "learning rate and epochs, paired by NLL: "
         + ", ".join(f"{simple['nll'][i]:.1f} with {npo['nll'][j]:.1f}" for i, j in pairs)
         + f". After {_EPOCHS} epochs: {', '.join(ends)}. What comes back is residual memory. The "
-        "comparison is reported; criterion: the retrained control stays <= 0.05.",
+        "comparison is reported. Criterion: the retrained control stays <= 0.05.",
     )
