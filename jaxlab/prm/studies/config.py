@@ -5,7 +5,7 @@ import dataclasses
 from jaxlab import lm
 from jaxlab.prm.compact import EPSILONS, VOCAB_SIZE
 from jaxlab.prm.toy import ToyConfig
-from jaxlab.runs import check_choices, option
+from jaxlab.runs import check_choices, check_least, option
 
 ROW_TOKENS = 176
 MAX_ROW_STEPS = 40
@@ -77,10 +77,7 @@ class AutoPRMConfig:
 
     def __post_init__(self):
         check_choices(self)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type in ("int", int) and field.name != "seed" and value < 1:
-                raise ValueError(f"{field.name} must be >= 1, got {value}")
+        check_least(self, dict.fromkeys(self._sizes(), 1))
         if self.batch_rows % 4:
             raise ValueError(f"batch_rows must be a multiple of 4, got {self.batch_rows}")
         if self.problems == "texts":
@@ -104,10 +101,15 @@ class AutoPRMConfig:
     def full_size(self) -> bool:
         """Whether the criteria, which are stated for the small preset, apply."""
         small = PRESETS["small"]
-        sizes = (f.name for f in dataclasses.fields(self) if f.type in ("int", int))
         return self.sweep == EPSILONS and all(
-            getattr(self, name) >= getattr(small, name) for name in sizes if name != "seed"
+            getattr(self, name) >= getattr(small, name) for name in self._sizes()
         )
+
+    @classmethod
+    def _sizes(cls) -> list[str]:
+        """The fields that count something."""
+        fields = dataclasses.fields(cls)
+        return [f.name for f in fields if f.type in ("int", int) and f.name != "seed"]
 
     def strong(self) -> "AutoPRMConfig":
         """The same with the fine-tuning of the strong base."""

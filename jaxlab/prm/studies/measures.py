@@ -14,7 +14,7 @@ from jaxlab.prm.decomposition import Decomposition
 from jaxlab.prm.process_reward import aggregate_steps
 from jaxlab.prm.selection import best_of_n, majority_vote
 from jaxlab.prm.studies import rollouts
-from jaxlab.prm.studies.arms import Accept
+from jaxlab.prm.studies.arms import Accept, greedy_traces
 from jaxlab.prm.studies.config import AutoPRMConfig
 from jaxlab.prm.studies.problems import plans_at
 from jaxlab.prm.studies.stages import Stage
@@ -134,16 +134,7 @@ def _own_plan(plan: Plan, facts: list[list[int]]) -> Plan:
 
 def tuned_accuracy(config: AutoPRMConfig, stage: Stage, plans: list[Plan]) -> dict[str, float]:
     """`final` and `step` accuracy of a fine-tuned network, greedy."""
-    roll = rollouts.sample(
-        jax.random.key(0),
-        stage.params,
-        stage.verifier,
-        config.network(),
-        plans,
-        epsilon=config.epsilon,
-        cgd=stage.cgd,
-        sampling=rollouts.GREEDY,
-    )
+    roll = greedy_traces(config, stage, stage.params, plans)
     return rollouts.score(roll, plans)._asdict()
 
 
