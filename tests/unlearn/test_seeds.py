@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from jaxlab.unlearn import studies
-from jaxlab.unlearn.studies.seeds import study_key
+from jaxlab.unlearn.studies.seeds import named_key
 
 SOURCES = sorted(Path(studies.__file__).parent.glob("*.py"))
 CONFIG = SimpleNamespace(seed=0)
@@ -24,7 +24,7 @@ def calls_of(name):
 
 
 def test_every_use_has_a_name_of_its_own():
-    uses = [arguments[-1] for _, arguments in calls_of("study_key")]
+    uses = [arguments[-1] for _, arguments in calls_of("named_key")]
     assert len(uses) > 15
     assert [use for use, count in Counter(uses).items() if count > 1] == []
 
@@ -36,7 +36,7 @@ def test_nothing_draws_from_the_seed_itself(name):
 
 def test_keys_differ_by_use_and_by_seed():
     keys = [
-        study_key(SimpleNamespace(seed=seed), use)
+        named_key(SimpleNamespace(seed=seed), use)
         for seed in (0, 1)
         for use in ("pretraining", "weights")
     ]
@@ -46,6 +46,6 @@ def test_keys_differ_by_use_and_by_seed():
 def test_a_use_is_not_a_child_of_the_root():
     """Numbers 0, 1, ... folded in are what splitting gives: names keep clear of them."""
     children = jax.random.key_data(jax.random.split(jax.random.key(CONFIG.seed), 64)).tolist()
-    use = jax.random.key_data(study_key(CONFIG, "weights")).tolist()
+    use = jax.random.key_data(named_key(CONFIG, "weights")).tolist()
     assert jax.random.key_data(jax.random.fold_in(jax.random.key(0), 3)).tolist() == children[3]
     assert use not in children

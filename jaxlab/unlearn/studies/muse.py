@@ -11,7 +11,7 @@ from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import MuseCorpus, chunk_text
 from jaxlab.unlearn.muse_evaluation import muse_scores
 from jaxlab.unlearn.privacy import privleak
-from jaxlab.unlearn.studies.seeds import study_key
+from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.studies.tofu_bench import (
     QUESTIONS_PER_AUTHOR,
     Bench,
@@ -51,7 +51,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     kept = joined(texts["retain1"], asked["retain"])
 
     def train(name: str, params: Any, rows: LMBatch, **settings: Any) -> Any:
-        key = study_key(config, f"MUSE: {name}")
+        key = named_key(config, f"MUSE: {name}")
         return finetuned(bench, params, rows, key, config.muse_epochs, **settings)
 
     known = run.once("muse_original", lambda: train("original", start, everything))
@@ -167,7 +167,7 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
     epochs = max(config.epochs // 2, 1)
     hidden_fn, head = scoring(bench.speaker.cfg)
     result = unlearn(
-        study_key(config, "MUSE: unlearning"),
+        named_key(config, "MUSE: unlearning"),
         hidden_fn,
         known,
         forget,

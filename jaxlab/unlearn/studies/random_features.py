@@ -9,7 +9,7 @@ from jaxlab.runs import Claim, Run, holds, not_run, progress, spread
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.random_features import draw_problem, fit, unlearning_path
-from jaxlab.unlearn.studies.seeds import over_keys, study_key
+from jaxlab.unlearn.studies.seeds import named_key, over_keys
 
 # The papers' method names with stepsize and beta for clouds apart (alpha = 1) and together (0).
 METHODS = {
@@ -138,7 +138,7 @@ def _paths(config, alpha: float) -> dict:
     with jax.enable_x64(True):
         found = over_keys(
             functools.partial(_one_problem, config, alpha),
-            study_key(config, f"random features, alpha {alpha:g}"),
+            named_key(config, f"random features, alpha {alpha:g}"),
             config.feature_seeds,
         )
         return jax.device_get(found)
@@ -187,7 +187,7 @@ def _beta_paths(config) -> dict:
         return {"ga": path("ga", 1.0), "npo": npo}
 
     with jax.enable_x64(True):
-        key = study_key(config, "random features, beta to zero")
+        key = named_key(config, "random features, beta to zero")
         found = jax.device_get(over_keys(one, key, config.feature_seeds))
     found["npo"] = {name: path.swapaxes(0, 1) for name, path in found["npo"].items()}
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 
-def study_key(config, use: str) -> jax.Array:
+def named_key(config, use: str) -> jax.Array:
     """The key of one use of random numbers, by its name: no two uses share draws.
 
     Nothing draws from the root key itself. Where methods are compared, all get the key of one use,
