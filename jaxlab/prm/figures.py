@@ -45,7 +45,7 @@ def accuracy_by_round(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
                 label=ARMS[name],
             )
         ax.set(xlabel="round", ylabel=f"{field} accuracy", xticks=range(curve[field].shape[1]))
-    axes[1].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -79,7 +79,7 @@ def tampering(curves: dict[str, dict[str, np.ndarray]], drift: dict[str, Drift])
         closed.plot(rounds, drift[name].reward, "--", color=color, label=f"verifier, {label}")
         closed.plot(rounds, drift[name].right, color=color, label=f"truth, {label}")
     closed.set(xlabel="round", title="closed form, two readings")
-    closed.legend(fontsize="small")
+    figure.legend(*closed.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
