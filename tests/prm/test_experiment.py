@@ -85,7 +85,7 @@ def test_the_runner_returns_accuracies_and_curves(finished):
     assert list(result.granularity) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert result.curves["autoprm"]["final"].shape == (1, TINY.rounds + 1)
     drawn = figures.accuracy_by_round(result.curves)  # all of them, as the notebook passes
-    assert len(drawn.axes[1].get_legend().get_texts()) == len(figures.ARMS)
+    assert len(drawn.legends[0].get_texts()) == len(figures.ARMS)
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
