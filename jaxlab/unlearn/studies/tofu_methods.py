@@ -18,6 +18,7 @@ from jaxlab.unlearn.studies.tofu_comparison import (
     Scores,
     compare,
     ends,
+    epochs_at,
     listed,
     mean,
     table,
@@ -109,8 +110,8 @@ def _balance(config, found: list[Comparison], percent: float) -> Claim:
         f"{listed(rivals)}, GA's MU {mean(mu['GA'])}",
         verdict(config, met),
         detail=f"Mini-TOFU (a small model trained here), forget {percent:g}%, "
-        f"{config.epochs} epochs at {config.lr:g}. {table(found)} A collapsed model can reach a "
-        "high FQ by accident; best FQ of checkpoints with MU >= 0.9 of the original's: "
+        f"{epochs_at(config, percent)} epochs at {config.lr:g}. {table(found)} A collapsed model "
+        "can reach a high FQ by accident; best FQ of checkpoints with MU >= 0.9 of the original's: "
         + ", ".join(f"{name} {listed(quality)}" for name, quality in _useful(found).items())
         + ". Criterion, for every model: NPO+RT's FQ at least ten times that of every GA, IDK and "
         "DPO row, MU >= 0.9 of the original's, GA's MU < 0.05.",
