@@ -2,17 +2,21 @@
 
 import os
 
-from tests.compilation import XLA_FLAGS
-
-# Before jax starts; the user's own come last, which win.
-os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
-
 import hypothesis
 import jax
 import pytest
 
-from jaxlab.runs import enable_compilation_cache
+from jaxlab.runs import enable_compilation_cache, quick_compiler_flags
 
+# Nine tenths of the suite is compilation. The parallel tests need several devices on one machine;
+# the user's own flags come last, which win.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=4",
+        quick_compiler_flags(),
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
 enable_compilation_cache()
 hypothesis.settings.register_profile(
     "jaxlab",

@@ -22,7 +22,11 @@ from jaxlab.runs.claims import (
     write_claims,
 )
 from jaxlab.runs.divergence import check_finite
-from jaxlab.runs.environment import describe_environment, enable_compilation_cache
+from jaxlab.runs.environment import (
+    describe_environment,
+    enable_compilation_cache,
+    quick_compiler_flags,
+)
 from jaxlab.runs.launch import launch
 from jaxlab.runs.metrics import read_metrics
 from jaxlab.runs.options import (
@@ -61,6 +65,7 @@ __all__ = [
     "not_run",
     "option",
     "progress",
+    "quick_compiler_flags",
     "read_claims",
     "read_metrics",
     "record",

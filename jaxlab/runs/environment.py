@@ -40,6 +40,18 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+def quick_compiler_flags() -> str:
+    """`XLA_FLAGS` for programs that run for a shorter time than they compile.
+
+    They compile in half the time and run slower, so they are for tests and tiny runs on a CPU. A
+    jaxlib that does not know a flag ends the process, so there are none, "", beside the releases
+    that were tried. They count where they are in the environment before the first computation.
+    """
+    if not metadata.version("jaxlib").startswith("0.10."):
+        return ""
+    return "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+
 def matmul_flops_per_second(
     dtype: Any = jnp.float32, *, size: int = 1024, rounds: int = 8
 ) -> float:

@@ -12,10 +12,10 @@ from jaxlab.prm.decomposition import Decomposition
 from jaxlab.prm.studies import measures
 from jaxlab.prm.studies.config import TOY, AutoPRMConfig
 from jaxlab.prm.studies.problems import draw_problems, plans_at
-from jaxlab.prm.studies.stages import PLAN_SHARE, base_rows, gold_rows
+from jaxlab.prm.studies.stages import BASE_PLAN_SHARE, PLAN_SHARE, base_rows, gold_rows
 from jaxlab.prm.studies.training import fit
 
-TASKS = {"answers": 1 - PLAN_SHARE, "plans": PLAN_SHARE}
+TASKS = ("answers", "plans")
 
 
 def half_network(config: AutoPRMConfig) -> lm.LMConfig:
@@ -39,7 +39,9 @@ def train_bases(config: AutoPRMConfig, taken: set[str]) -> dict[str, dict]:
     params = {task: lm.init_params(key, cfg) for task, key in zip(TASKS, keys, strict=True)}
     for number in range(2):
         rows = base_rows(config, rng, taken)
-        params = _fit(cfg, params, rows, config, config.base_steps, config.base_lr, number)
+        params = _fit(
+            cfg, params, rows, config, BASE_PLAN_SHARE, config.base_steps, config.base_lr, number
+        )
     return params
 
 
@@ -58,7 +60,7 @@ def measure(
     """
     cfg, rng = half_network(config), np.random.default_rng((config.seed, 2, seed))
     rows = gold_rows(rng, draw_problems(rng, TOY, config.sft_problems, set(taken)))
-    params = _fit(cfg, bases, rows, config, config.sft_steps, config.sft_lr, seed)
+    params = _fit(cfg, bases, rows, config, PLAN_SHARE, config.sft_steps, config.sft_lr, seed)
     plans = plans_at(problems, config.epsilon)
     parsed = measures.own_plans(cfg, params["plans"], plans, config.epsilon)
     own, gold = measures.end_to_end(cfg, params["answers"], None, plans, parsed, config.epsilon)
@@ -66,7 +68,7 @@ def measure(
     return {"own": own, "gold": gold, "all_right": float(same)}
 
 
-def _fit(cfg, params, rows, config, steps, lr, seed) -> dict[str, dict]:
+def _fit(cfg, params, rows, config, plan_share, steps, lr, seed) -> dict[str, dict]:
     return {
         task: fit(
             cfg,
@@ -77,5 +79,5 @@ def _fit(cfg, params, rows, config, steps, lr, seed) -> dict[str, dict]:
             lr=lr,
             seed=seed,
         )
-        for (task, share), pool in zip(TASKS.items(), rows, strict=True)
+        for task, share, pool in zip(TASKS, (1 - plan_share, plan_share), rows, strict=True)
     }

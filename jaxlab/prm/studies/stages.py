@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 
 from jaxlab import lm
 from jaxlab.prm import sequential
+from jaxlab.prm.compact import Plan, answer_document
 from jaxlab.prm.decomposition import Decomposition
 from jaxlab.prm.step_labels import first_error_f1
 from jaxlab.prm.studies import rollouts
@@ -25,7 +26,10 @@ from jaxlab.prm.studies.training import fit, fit_verifier, pack
 from jaxlab.prm.toy import ToyConfig
 from jaxlab.prm.verifier import Verifier
 
-PLAN_SHARE = 0.25  # of a batch: decompositions; the rest are answers
+# Of a batch: decompositions; the rest are answers. The base needs more of them, for a plan of all
+# steps asks whether any fact at all leads back to a person, the hardest of its look-ups.
+BASE_PLAN_SHARE = 0.5
+PLAN_SHARE = 0.25
 
 
 class Stage(NamedTuple):
@@ -78,14 +82,15 @@ def train_base(config: AutoPRMConfig, taken: set[str]) -> dict:
         params = fit(
             cfg,
             params,
-            [(answers, 1 - PLAN_SHARE), (plans, PLAN_SHARE)],
+            [(answers, 1 - BASE_PLAN_SHARE), (plans, BASE_PLAN_SHARE)],
             rows=config.batch_rows,
             steps=config.base_steps,
             lr=config.base_lr,
             seed=number,
         )
     held_out = draw_problems(rng, TOY, 128, taken)
-    return {"params": params, "look_up": look_up_accuracy(cfg, params, held_out)}
+    look_up = look_up_accuracy(cfg, params, plans_at(held_out, config.epsilon))
+    return {"params": params, "look_up": look_up}
 
 
 def base_rows(
@@ -109,10 +114,12 @@ def gold_rows(
     return answers, pack(plan_documents(rng, problems, 5, rephrase=rephrase))
 
 
-def look_up_accuracy(cfg: lm.LMConfig, params: dict, problems: list) -> float:
-    """Share of the tokens of sub-solutions that need no arithmetic, given those before."""
-    answers, _ = base_documents(np.random.default_rng(0), problems)
-    rows = pack(answers)
+def look_up_accuracy(cfg: lm.LMConfig, params: dict, plans: list[Plan]) -> float:
+    """Share of the tokens of sub-solutions that need no arithmetic, given those before.
+
+    The next subquestion is shown: without it a pronoun does not tell whom it stands for.
+    """
+    rows = pack([answer_document(plan, hide_results=True) for plan in plans])
     logits = lm.forward(params, cfg, rows["tokens"], segment_ids=rows["segment_ids"]).logits
     hit = np.asarray(logits.argmax(-1))[:, :-1] == rows["tokens"][:, 1:]
     return float(hit[rows["loss_mask"][:, 1:]].mean())
