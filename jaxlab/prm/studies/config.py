@@ -48,12 +48,12 @@ class AutoPRMConfig:
     base_problems: int = option(8000, "problems of each of the base's two runs")
     base_steps: int = option(500, "optimizer steps of each of the base's two runs")
     base_lr: float = option(5e-3, "their peak learning rate")
-    sft_problems: int = option(500, "problems with gold solutions")
-    sft_steps: int = option(240, "steps of supervised fine-tuning")
+    sft_problems: int = option(300, "problems with gold solutions")
+    sft_steps: int = option(140, "steps of supervised fine-tuning")
     sft_lr: float = option(4e-3, "its peak learning rate")
     strong_problems: int = option(1500, "gold problems of the strong base, beside sft_problems")
     strong_steps: int = option(260, "its steps of supervised fine-tuning")
-    verifier_problems: int = option(1500, "problems whose sub-answers label the verifier's data")
+    verifier_problems: int = option(768, "problems whose sub-answers label the verifier's data")
     verifier_candidates: int = option(4, "candidates for each of their subquestions")
     labels: str = option(
         "subanswer",
@@ -61,7 +61,7 @@ class AutoPRMConfig:
         choices=("subanswer", "rollout"),
     )
     label_rollouts: int = option(2, "rollouts from each candidate where labels are rollouts")
-    verifier_steps: int = option(600, "steps of the verifier")
+    verifier_steps: int = option(240, "steps of the verifier")
     verifier_lr: float = option(3e-3, "its peak learning rate")
     rounds: int = option(3, "rounds of expert iteration")
     round_problems: int = option(256, "problems of a round")

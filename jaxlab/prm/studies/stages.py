@@ -68,7 +68,7 @@ STAGES = {
     "branch": Recipe(toy=BRANCH_TOY, share=0.5),
     "branch_without": Recipe(toy=BRANCH_TOY, cgd=False, share=0.5),
     "few": Recipe(share=0.1, labels="subanswer"),
-    "rollout": Recipe(labels="rollout"),
+    "rollout": Recipe(labels="rollout", share=0.5),
     "strong": Recipe(strong=True),
 }
 
