@@ -49,7 +49,7 @@ ALONE = ("spreeze",)
 LONG = ("autoprm", "unlearning")
 
 # At smoke these, too, compute for longer than they compile.
-COMPILED_IN_FULL = ("two_hop_reasoning", "spreeze")
+COMPILED_IN_FULL = ("two_hop_reasoning", "splat_classification", "spreeze")
 
 _SCRIPTS = Path(__file__).resolve().parent
 _LOG_LINES = 25
