@@ -68,6 +68,7 @@ def decode(
     pad_id: int = 0,
     start: int | jax.Array = 0,
     seen: jax.Array | None = None,
+    ended: jax.Array | None = None,
 ) -> tuple[GenerateResult, jax.Array, Any]:
     """Draws up to `max_new_tokens` tokens per row, feeding each to `step_fn`.
 
@@ -93,13 +94,14 @@ def decode(
         later logits and carry are meaningless).
       start: number of the first token; may be traced.
       seen: [B, V] bool, ids seen before this call; the call's own are added inside.
+      ended: [B] bool, rows that get `pad_id` alone, as if they had met a stop token before.
 
     Returns:
       (GenerateResult, logits [B, V] float32, carry) with the logits and carry after the last
       token. Arguments are not donated.
 
     Raises:
-      ValueError: max_new_tokens <= 0, logits not [B, V], or keys of another shape.
+      ValueError: max_new_tokens <= 0, logits not [B, V], or keys or `ended` of another shape.
     """
     check_new_tokens(max_new_tokens)
     if jnp.ndim(logits) != 2:
@@ -107,6 +109,10 @@ def decode(
     check_row_keys(row_keys, logits.shape[0])
     stops = tuple((token,) for token in stop_tokens(eos_ids))
     progress = start_progress(logits, sampling, stops, seen)
+    if ended is not None:
+        if jnp.shape(ended) != logits.shape[:1]:
+            raise ValueError(f"ended must be [{logits.shape[0]}], got shape {jnp.shape(ended)}")
+        progress = progress._replace(ended=jnp.asarray(ended, bool))
     if not isinstance(step_fn, Partial):
         step_fn = Partial(step_fn)
     result, logits, carry, _ = _compiled_decode_on(

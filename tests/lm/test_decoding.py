@@ -60,6 +60,29 @@ def test_ends_when_all_rows_have():
     assert not np.asarray(result.tokens)[:, 4:].any()
 
 
+def test_rows_that_have_ended_get_pads_and_hold_nothing_up():
+    result, _, count = decode(
+        keys(2),
+        successor,
+        one_hot_logits(0, 5),
+        0,
+        max_new_tokens=9,
+        sampling=GREEDY,
+        eos_ids=6,
+        pad_id=2,
+        ended=np.array([True, False]),
+    )
+    np.testing.assert_array_equal(result.tokens[:, :3], [[2, 2, 2], [5, 6, 2]])
+    np.testing.assert_array_equal(result.lengths, [0, 2])
+    np.testing.assert_array_equal(result.logprobs[0], np.zeros(9))
+    assert count == 2
+
+
+def test_ended_must_be_one_flag_a_row():
+    with pytest.raises(ValueError, match=r"ended must be \[2\], got shape \(3,\)"):
+        decode(keys(2), successor, one_hot_logits(0, 5), 0, max_new_tokens=1, ended=np.ones(3))
+
+
 @pytest.mark.parametrize(
     "sampling", [SamplingConfig(), SamplingConfig(temperature=1.5, top_k=7, top_p=0.95)]
 )

@@ -103,6 +103,23 @@ def test_chunks_do_not_change_what_is_drawn(params, drawn, verifier, monkeypatch
     np.testing.assert_allclose(drawn.reward, again.reward, atol=1e-5)
 
 
+def test_nothing_is_drawn_where_there_is_no_step(params, drawn):
+    steps = np.array([len(plan.questions) for plan in PLANS])
+    absent = np.arange(drawn.tokens.shape[1]) >= steps[:, None]
+    assert absent.any()
+    assert (drawn.tokens[absent] == PAD).all()
+    assert (drawn.logp[absent] == 0).all() and (drawn.logp[~absent] < 0).all()
+
+
+def test_nothing_is_drawn_after_a_refused_step(params):
+    unanswerable = [plan._replace(answers=[PAD] * len(plan.answers)) for plan in PLANS]
+    drawn = rollouts.sample(
+        KEY, params, None, CFG, unanswerable, epsilon=0.75, choose=sequential.first_right, k=2
+    )
+    assert (drawn.logp[:, 0] < 0).all() and (drawn.logp[:, 1:] == 0).all()
+    assert not drawn.accepted.any() and (drawn.tokens[:, 1:] == PAD).all()
+
+
 def test_choices():
     logp = jnp.log(jnp.array([[0.5, 0.2, 0.3]]))
     reward = jnp.array([[0.2, 0.9, 0.7]])

@@ -1,11 +1,12 @@
 """Everything that one seed of the main experiment trains and measures."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlab.prm.compact import describe
+from jaxlab.prm.compact import Plan, describe
 from jaxlab.prm.decomposition import Decomposition
 from jaxlab.prm.studies import (
     arms,
@@ -43,28 +44,67 @@ def held_out(config: AutoPRMConfig) -> HeldOut:
     return HeldOut(test, planned, taken)
 
 
+class Seed(NamedTuple):
+    """One seed of the main experiment: its settings, where its phases are kept, its problems."""
+
+    config: AutoPRMConfig
+    run: Run
+    base: dict
+    number: int
+    problems: HeldOut
+
+    def once(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The results of a phase of this seed."""
+        return self.run.once(f"seed{self.number}_{name}", compute)
+
+    def has(self, *names: str) -> bool:
+        """Whether this seed runs stages or arms of these names: some run on the first alone."""
+        return not self.number or not set(names) & set(arms.ONE_SEED)
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The test problems of the main kind at the granularity of training."""
+        return plans_at(self.problems.test[TOY], self.config.epsilon)
+
+
 def measure_seed(
     config: AutoPRMConfig,
     run: Run,
     base: dict,
-    seed: int,
+    number: int,
     problems: HeldOut,
     search: Search | None,
 ) -> dict[str, Any]:
     """All stages and measurements of one seed, each kept in the run."""
-    test, planned, taken = problems.test[TOY], problems.planned, problems.taken
-    halves = run.once("half_bases", lambda: networks.train_bases(config, set(taken)))
+    seed = Seed(config, run, base, number, problems)
+    built, found = _prepare_stages(seed)
+    found |= _iterate_arms(seed, built)
+    solver = found["autoprm"]["params"]
+    found |= _measure_solver(seed, built["cgd"], solver)
+    found |= _tune_otherwise(seed, built["cgd"])
+    if search is not None:
+        found["speculation"] = _stop_early(seed, built["cgd"], solver, search)
+    if number == 0:
+        found |= _first_seed_alone(seed, built, found["strong_autoprm"]["params"])
+        run.write_text("transcripts.txt", _transcripts(seed, built["cgd"], solver))
+    return found
+
+
+def _prepare_stages(seed: Seed) -> tuple[dict[str, Stage], dict[str, Any]]:
+    """The stages that arms start from, by name; `quality_NAME`, how well their verifiers judge."""
     built, found = {}, {}
     for name, recipe in stages.STAGES.items():
-        if seed and name in arms.ONE_SEED:
+        if not seed.has(name):
             continue
 
         def prepared(recipe: stages.Recipe = recipe) -> dict[str, Any]:
-            stage, quality = stages.prepare(config, recipe, base, seed, taken)
+            stage, quality = stages.prepare(
+                seed.config, recipe, seed.base, seed.number, seed.problems.taken
+            )
             parts = {"gold": stage.gold, "base": stage.base, "params": stage.params}
             return parts | {"verifier": stage.verifier._asdict(), "quality": quality}
 
-        kept = run.once(f"seed{seed}_{name}", prepared)
+        kept = seed.once(name, prepared)
         built[name] = Stage(
             kept["gold"],
             kept["base"],
@@ -74,106 +114,140 @@ def measure_seed(
             recipe.toy,
         )
         found[f"quality_{name}"] = kept["quality"]
+    return built, found
+
+
+def _iterate_arms(seed: Seed, built: dict[str, Stage]) -> dict[str, dict[str, Any]]:
+    """Rounds of every arm that this seed runs, by its name."""
+    config, number, found = seed.config, seed.number, {}
     for name, (stage_name, accept) in arms.ARMS.items():
-        if seed and (name in arms.ONE_SEED or stage_name in arms.ONE_SEED):
+        if not seed.has(name, stage_name):
             continue
         stage = built[stage_name]
-        found[name] = run.once(
-            f"seed{seed}_{name}",
+        test = plans_at(seed.problems.test[stage.toy], config.epsilon)
+        found[name] = seed.once(
+            name,
             functools.partial(
-                arms.iterate,
-                config,
-                stage,
-                accept(config),
-                plans_at(problems.test[stage.toy], config.epsilon),
-                seed,
-                taken,
+                arms.iterate, config, stage, accept(config), test, number, seed.problems.taken
             ),
         )
         for step, (final, reward) in enumerate(
             zip(found[name]["final"], found[name]["reward"], strict=True)
         ):
-            run.log(step, **{f"{name}/final_{seed}": final, f"{name}/reward_{seed}": reward})
-    solver, stage = found["autoprm"]["params"], built["cgd"]
-    key = stages.sampling_key(config, 2, seed)
-    found["plans"] = run.once(
-        f"seed{seed}_plans",
-        lambda: measures.decompositions(config, stage.params, stage.verifier, planned),
-    )
-    found["sweep"] = run.once(
-        f"seed{seed}_sweep",
-        lambda: measures.granularity_sweep(config, solver, stage.verifier, planned, key),
-    )
-    found["votes"] = run.once(
-        f"seed{seed}_votes",
-        lambda: measures.votes(config, solver, stage.params, stage.verifier, test, key),
-    )
-    yes = [d.answer == "yes" for d in problems.test[COMPARE_TOY]]
-    found["common_answer"] = max(np.mean(yes), 1 - np.mean(yes))
-    found["two_networks"] = run.once(
-        f"seed{seed}_two_networks",
-        lambda: networks.measure(config, halves, seed, planned, taken),
-    )
-    plans = plans_at(test, config.epsilon)
-    found["rephrased"] = run.once(
-        f"seed{seed}_rephrased",
-        lambda: measures.tuned_accuracy(
-            config,
-            stages.fine_tune(config, base, seed, taken, rephrase=True)._replace(
-                verifier=stage.verifier
-            ),
-            plans,
-        ),
-    )
-    if search is not None:
-        found["speculation"] = run.once(
-            f"seed{seed}_speculation",
-            lambda: speculation.measure(
-                config,
-                search,
-                solver,
-                stage.verifier,
-                plans_at(planned[: config.search_problems], config.epsilon),
-                key,
-            ),
-        )
-    if seed == 0:
-        found["grpo"] = run.once(
-            "grpo",
-            lambda: arms.rounds(
-                config, stage, policy_gradient.by_group(config, stage), plans, seed, taken
-            ),
-        )
-        found["strong_votes"] = run.once(
-            "strong_votes",
-            lambda: measures.votes(
-                config,
-                found["strong_autoprm"]["params"],
-                built["strong"].params,
-                built["strong"].verifier,
-                test,
-                key,
-            ),
-        )
-        found["provenance"] = run.once(
-            "provenance",
-            lambda: {
-                "same": measures.provenance(
-                    config, stage, arms.by_subquestion(config), plans[: config.round_problems]
-                )
-            },
-        )["same"]
-        run.write_text("transcripts.txt", _transcripts(config, stage, solver, test, plans))
+            seed.run.log(
+                step, **{f"{name}/final_{number}": final, f"{name}/reward_{number}": reward}
+            )
     return found
 
 
-def _transcripts(config, stage, solver, test, plans, count: int = 12) -> str:
+def _measure_solver(seed: Seed, stage: Stage, solver: dict) -> dict[str, Any]:
+    """Plans, granularity and ways to spend samples; `solver` has gone through the rounds."""
+    config, problems = seed.config, seed.problems
+    key = stages.sampling_key(config, 2, seed.number)
+    yes = [d.answer == "yes" for d in problems.test[COMPARE_TOY]]
+    return {
+        "plans": seed.once(
+            "plans",
+            lambda: measures.decompositions(config, stage.params, stage.verifier, problems.planned),
+        ),
+        "sweep": seed.once(
+            "sweep",
+            lambda: measures.granularity_sweep(
+                config, solver, stage.verifier, problems.planned, key
+            ),
+        ),
+        "votes": seed.once(
+            "votes",
+            lambda: measures.votes(
+                config, solver, stage.params, stage.verifier, problems.test[TOY], key
+            ),
+        ),
+        "common_answer": max(np.mean(yes), 1 - np.mean(yes)),
+    }
+
+
+def _tune_otherwise(seed: Seed, stage: Stage) -> dict[str, Any]:
+    """Two networks in place of one, and problems told in several orders."""
+    config, number, taken = seed.config, seed.number, seed.problems.taken
+    halves = seed.run.once("half_bases", lambda: networks.train_bases(config, set(taken)))
+
+    def rephrased() -> dict[str, float]:
+        tuned = stages.fine_tune(config, seed.base, number, taken, rephrase=True)
+        return measures.tuned_accuracy(config, tuned._replace(verifier=stage.verifier), seed.plans)
+
+    return {
+        "two_networks": seed.once(
+            "two_networks",
+            lambda: networks.measure(config, halves, number, seed.problems.planned, taken),
+        ),
+        "rephrased": seed.once("rephrased", rephrased),
+    }
+
+
+def _stop_early(seed: Seed, stage: Stage, solver: dict, search: Search) -> dict[str, Any]:
+    """Best-of-N that drops rows part-way."""
+    config = seed.config
+    planned = seed.problems.planned[: config.search_problems]
+    return seed.once(
+        "speculation",
+        lambda: speculation.measure(
+            config,
+            search,
+            solver,
+            stage.verifier,
+            plans_at(planned, config.epsilon),
+            stages.sampling_key(config, 2, seed.number),
+        ),
+    )
+
+
+def _first_seed_alone(seed: Seed, built: dict[str, Stage], strong_solver: dict) -> dict[str, Any]:
+    """GRPO's rounds, votes on the strong base, and whether gold solutions are read."""
+    config, run, stage, strong = seed.config, seed.run, built["cgd"], built["strong"]
+    return {
+        "grpo": run.once(
+            "grpo",
+            lambda: arms.rounds(
+                config,
+                stage,
+                policy_gradient.by_group(config, stage),
+                seed.plans,
+                seed.number,
+                seed.problems.taken,
+            ),
+        ),
+        "strong_votes": run.once(
+            "strong_votes",
+            lambda: measures.votes(
+                config,
+                strong_solver,
+                strong.params,
+                strong.verifier,
+                seed.problems.test[TOY],
+                stages.sampling_key(config, 2, seed.number),
+            ),
+        ),
+        "provenance": run.once(
+            "provenance",
+            lambda: {
+                "same": measures.provenance(
+                    config,
+                    stage,
+                    arms.by_subquestion(config),
+                    seed.plans[: config.round_problems],
+                )
+            },
+        )["same"],
+    }
+
+
+def _transcripts(seed: Seed, stage: Stage, solver: dict, count: int = 12) -> str:
     """Problems with the greedy steps of the solver before and after iteration."""
-    lines = []
+    lines, plans = [], seed.plans
     for name, params in (("fine-tuned", stage.params), ("after iteration", solver)):
-        roll = arms.greedy_traces(config, stage, params, plans)
+        roll = arms.greedy_traces(seed.config, stage, params, plans)
         for p, plan in enumerate(plans[:count]):
-            lines += [f"[{name}] {test[p].problem}"]
+            lines += [f"[{name}] {seed.problems.test[TOY][p].problem}"]
             for t, question in enumerate(plan.questions):
                 answer = describe(roll.tokens[p, t, 0].tolist())
                 mark = "right" if roll.answer[p, t, 0] == plan.answers[t] else "WRONG"

@@ -17,7 +17,7 @@ from jaxlab.prm.studies.config import ROW_TOKENS, TOY
 from jaxlab.prm.studies.problems import PROMPT_TOKENS, known_answers, most_steps, plan_arrays
 from jaxlab.prm.verifier import Verifier
 
-ROWS = (64, 256, 512)  # of a chunk, candidates counted: few sizes, for each is a program
+ROWS = (64, 256)  # of a chunk, candidates counted: few sizes, for each is a program
 SAMPLED, GREEDY = lm.SamplingConfig(), lm.SamplingConfig(temperature=0)
 
 
@@ -57,7 +57,8 @@ def sample(
     """`sample_steps` for all plans, which are at granularity `epsilon`; arrays of NumPy.
 
     `choose` is one of `sequential.CHOICES`. Problem i draws from `fold_in(key, i)`, whatever the
-    chunks are; a chunk that is not full repeats problems.
+    chunks are. A chunk takes as long as its longest plan, so plans of equal length share one; one
+    that is not full repeats problems.
     """
     num_steps, max_new_tokens = most_steps(TOY, epsilon)
     num_steps = max(num_steps, *(len(plan.questions) for plan in plans))
@@ -65,7 +66,8 @@ def sample(
     sizes = [max(1, rows // k) for rows in ROWS]
     size = next((size for size in sizes if size >= len(plans)), sizes[-1])
     padded = -(-len(plans) // size) * size
-    chosen = np.arange(padded) % len(plans)
+    order = np.argsort([len(plan.questions) for plan in plans], kind="stable")
+    chosen = order[np.arange(padded) % len(plans)]
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(chosen))
     chunks = []
     for start in range(0, padded, size):
@@ -82,7 +84,7 @@ def sample(
             sampling=sampling,
         )
         chunks.append(jax.device_get(rollout))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(plans)], *chunks)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[np.argsort(order)], *chunks)
 
 
 def chosen_answers(rollout: Rollout) -> np.ndarray:
