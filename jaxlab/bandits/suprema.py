@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.bandits.trust_region import check_radii, check_se2, support_of
+from jaxlab.checks import check_choice
 
 MODES = ("union", "joint")
 
@@ -87,8 +88,7 @@ def supremum_quantile(suprema: ArrayLike, delta: float, mode: str = "union") -> 
 
 def check_draws(num_samples: int, num_radii: int, delta: float, mode: str) -> None:
     """Raises ValueError unless so many draws can certify this level."""
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    check_choice("mode", mode, MODES)
     check_probability("delta", delta)
     if mode == "union":
         needed = math.ceil(num_radii / delta - 1 - 1e-9)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_choice
 from jaxlab.optim import linear_model
 from jaxlab.optim.gradient_descent import first_above
 from jaxlab.optim.losses import MarginLoss, as_loss, log_risk, normalized_weights
@@ -183,6 +184,5 @@ def _run(params, X, y, eta, slope, num_steps, loss, rule, activation) -> TwoLaye
 
 
 def _activation(name: str):
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    check_choice("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

@@ -11,6 +11,8 @@ from typing import Any
 
 from absl import flags
 
+from jaxlab.checks import check_choice
+
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
     """A field of a Config dataclass with the text that `--help` shows for it.
@@ -26,9 +28,8 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -
 def check_choices(config: Any) -> None:
     """Raises ValueError if a field of `config` is none of its `choices`."""
     for field in dataclasses.fields(config):
-        choices, value = field.metadata.get("choices"), getattr(config, field.name)
-        if choices and value not in choices:
-            raise ValueError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
+        if choices := field.metadata.get("choices"):
+            check_choice(field.name, getattr(config, field.name), choices)
 
 
 def check_least(config: Any, least: Mapping[str, float]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
 from jaxlab.twohop.model import (
     Interventions,
     ModelConfig,
@@ -46,8 +47,7 @@ def knockout_bias(
     bias = jnp.zeros((config.n_layers, count, config.n_heads, length, length))
     for layer, name in edges:
         check_layer(layer, config)
-        if name not in EDGE_NAMES:
-            raise ValueError(f"edge must be one of {', '.join(EDGE_NAMES)}, got {name!r}")
+        check_choice("edge", name, EDGE_NAMES)
         if name == "child_to_parent":
             bias = bias.at[layer, :, :, children, children - 1].set(_KNOCKED_OUT)
         else:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
+
 Params = dict[str, Any]
 
 _EPS = 1e-5
@@ -55,10 +57,7 @@ class ModelConfig:
         if self.dim % self.n_heads:
             raise ValueError(f"n_heads {self.n_heads} does not divide dim {self.dim}")
         for name, choices in (("norm", NORMS), ("pos", POSITIONS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+            check_choice(name, getattr(self, name), choices)
         if self.pos == "rope" and self.head_dim % 2:
             raise ValueError(f"rope needs an even head width, got {self.head_dim}")
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
+
 BOS = 0
 ROLE_NAMES = ("src", "brg1", "brg2", "end", "query")
 COUNTERFACTUALS = ("query", "bridge", "end")
@@ -130,8 +132,7 @@ def counterfactual(batch: TwoHopBatch, kind: str, other: jax.Array) -> TwoHopBat
     Raises:
       ValueError: an unknown kind.
     """
-    if kind not in COUNTERFACTUALS:
-        raise ValueError(f"kind must be one of {', '.join(COUNTERFACTUALS)}, got {kind!r}")
+    check_choice("kind", kind, COUNTERFACTUALS)
     rows = jnp.arange(batch.tokens.shape[0])
     pair = jnp.stack([batch.target, other], axis=1)
     tokens, chains, positions, target = batch.tokens, batch.chains, batch.positions, batch.target

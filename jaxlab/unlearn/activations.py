@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.unlearn.static_checks import require_not_negative, require_same_shape
+from jaxlab.checks import check_equal_shapes
+from jaxlab.unlearn.static_checks import require_not_negative
 
 
 def rmu_loss(acts: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
@@ -26,7 +27,7 @@ def rmu_loss(acts: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
         raise ValueError(
             f"acts [B, T, D] and target [D] must agree, got {acts.shape} and {target.shape}"
         )
-    require_same_shape(acts_without_features=acts[..., 0], mask=mask)
+    check_equal_shapes(acts_without_features=acts[..., 0], mask=mask)
     distance = jnp.mean(jnp.square(acts - target), axis=-1)
     rows = jnp.sum(jnp.where(mask, distance, 0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
     return rows.mean()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxlab.checks import check_equal_shapes
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
-from jaxlab.unlearn.static_checks import require_same_shape
 
 
 def exact_memorization(
@@ -59,7 +59,7 @@ def _compare(
     pred: np.ndarray, labels: np.ndarray, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scored, scored and predicted), `[B, T]` bool."""
-    require_same_shape(pred=pred, labels=labels)
+    check_equal_shapes(pred=pred, labels=labels)
     pred, labels = np.asarray(pred), np.asarray(labels)
     scored = labels != ignore_index
     return scored, scored & (pred == labels)
