@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.bandits.arms import as_float, is_concrete
+from jaxlab.checks import check_equal_shapes
 
 
 def reference_policy(se2: ArrayLike) -> jax.Array:
@@ -111,8 +112,7 @@ def check_se2(se2: ArrayLike) -> jax.Array:
 def check_values(values: ArrayLike, se2: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Returns both as vectors of one float dtype, or raises ValueError that says what differs."""
     values, se2 = as_float(values), check_se2(se2)
-    if values.shape != se2.shape:
-        raise ValueError(f"values and se2 must have one shape, got {values.shape} and {se2.shape}")
+    check_equal_shapes(values=values, se2=se2)
     if is_concrete(values, se2) and not np.isfinite(values)[np.isfinite(se2)].all():
         raise ValueError("values hold NaN or infinity for an arm with data")
     return values, se2.astype(values.dtype)
