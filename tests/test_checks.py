@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.checks import check_at_least, check_choice, check_equal_shapes
 
 
 @pytest.mark.parametrize("choices", [("max", "row"), {"max": 1, "row": 2}])
@@ -15,6 +15,15 @@ def test_check_choice(choices):
         check_choice("how", "col", choices)
     with pytest.raises(ValueError, match="got None"):
         check_choice("how", None, choices)
+
+
+def test_check_at_least():
+    check_at_least("rows", 1, 1)
+    check_at_least("decay", np.float32(0.5), 0.5)
+    with pytest.raises(ValueError, match=r"^rows must be >= 1, got 0$"):
+        check_at_least("rows", 0, 1)
+    with pytest.raises(ValueError, match="got nan"):
+        check_at_least("decay", float("nan"), 0)
 
 
 def test_check_equal_shapes():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
 
 
 class ArmStats(NamedTuple):
@@ -116,8 +116,7 @@ def is_concrete(*arrays: jax.Array) -> bool:
 
 def check_num_arms(num_arms: int) -> None:
     """Raises ValueError unless there is an arm."""
-    if num_arms < 1:
-        raise ValueError(f"num_arms must be >= 1, got {num_arms}")
+    check_at_least("num_arms", num_arms, 1)
 
 
 def _checked_sigma(sigma: ArrayLike | None, num_arms: int) -> jax.Array | None:

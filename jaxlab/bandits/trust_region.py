@@ -19,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.bandits.arms import as_float, is_concrete
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
 
 
 def reference_policy(se2: ArrayLike) -> jax.Array:
@@ -37,8 +37,7 @@ def radius_grid(se2: ArrayLike, num_radii: int = 20, decay: float = 1.3) -> jax.
     Raises:
       ValueError: `num_radii` below 1, `decay` not above 1, or an `se2` as in `reference_policy`.
     """
-    if num_radii < 1:
-        raise ValueError(f"num_radii must be >= 1, got {num_radii}")
+    check_at_least("num_radii", num_radii, 1)
     if not decay > 1:
         raise ValueError(f"decay must be > 1, got {decay}")
     se2 = check_se2(se2)

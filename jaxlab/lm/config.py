@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 
 NORMS = ("rms", "layer")
 POSITIONS = ("rope", "learned")
@@ -104,8 +104,7 @@ class LMConfig:
         for name in ("norm_eps", "rope_theta"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.init_std >= 0:
-            raise ValueError(f"init_std must be >= 0, got {self.init_std}")
+        check_at_least("init_std", self.init_std, 0)
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_kv_heads must divide n_heads, got n_kv_heads {self.n_kv_heads} "

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.lm.cache import KVCache, extend, init_cache, split_cache, split_layers
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.decoding import (
@@ -105,8 +105,7 @@ def stream_generate(
     The blocks joined are the first `steps` columns of `generate(...).tokens` with the same
     arguments. Raises ValueError as `generate` does, at the call.
     """
-    if chunk <= 0:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
+    check_at_least("chunk", chunk, 1)
     prompt = _prepare(key, cfg, tokens, attention_mask, max_new_tokens)
     stops = _stops(cfg, eos_ids, stop_sequences)
     program = _Program(cfg, sampling, stops, compute_dtype, cache_dtype)

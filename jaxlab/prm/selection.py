@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.prm.masking import as_float
 
 
@@ -104,8 +104,7 @@ def expert_select(scores: ArrayLike, valid: ArrayLike, k: int, threshold: float 
       ValueError: shapes that differ, k below 1.
     """
     check_equal_shapes(scores=scores, valid=valid)
-    if k < 1:
-        raise ValueError(f"k must be >= 1, got {k}")
+    check_at_least("k", k, 1)
     scores = as_float(scores)
     allowed = jnp.asarray(valid, bool) & (scores >= threshold)
     order = jnp.argsort(jnp.where(allowed, -scores, jnp.inf), axis=1, stable=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
@@ -35,8 +35,7 @@ def check_choices(config: Any) -> None:
 def check_least(config: Any, least: Mapping[str, float]) -> None:
     """Raises ValueError if a field of `config` is below its least value."""
     for name, bound in least.items():
-        if getattr(config, name) < bound:
-            raise ValueError(f"{name} must be >= {bound}, got {getattr(config, name)}")
+        check_at_least(name, getattr(config, name), bound)
 
 
 def define_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:

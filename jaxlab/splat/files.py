@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.splat.features import METHODS, normalize_cloud
 from jaxlab.splat.neighbors import farthest_point_sample
 from jaxlab.splat.ply import read_ply
@@ -63,8 +63,7 @@ def load_cloud_folder(
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
     check_choice("method", method, METHODS)
-    if num_points < 1:
-        raise ValueError(f"num_points must be >= 1, got {num_points}")
+    check_at_least("num_points", num_points, 1)
     folders = sorted(
         entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 
 Params = dict[str, Any]
 
@@ -52,8 +52,7 @@ class ModelConfig:
     def __post_init__(self):
         least = {"n_tokens": 1, "max_len": 1, "dim": 1, "n_layers": 1, "n_heads": 1, "mlp_ratio": 0}
         for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} must be >= {smallest}, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), smallest)
         if self.dim % self.n_heads:
             raise ValueError(f"n_heads {self.n_heads} does not divide dim {self.dim}")
         for name, choices in (("norm", NORMS), ("pos", POSITIONS)):

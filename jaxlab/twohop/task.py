@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 
 BOS = 0
 ROLE_NAMES = ("src", "brg1", "brg2", "end", "query")
@@ -34,8 +34,7 @@ class TaskConfig:
 
     def __post_init__(self):
         for name, least in (("n_chains", 1), ("n_onehop", 0), ("n_special", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), least)
         if self.vocab_size < self.n_entities:
             raise ValueError(
                 f"vocab_size {self.vocab_size} is too small: {self.n_chains} chains and "
@@ -94,8 +93,7 @@ def sample_batch(key: jax.Array, config: TaskConfig, batch_size: int) -> TwoHopB
     Raises:
       ValueError: `batch_size` below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    check_at_least("batch_size", batch_size, 1)
     K, M = config.n_chains, config.n_onehop
     entity_key, order_key, target_key = jax.random.split(key, 3)
     entities = _permutations(entity_key, batch_size, config.vocab_size)[:, : config.n_entities]

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxlab import parallel
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.twohop.model import (
     ModelConfig,
     Params,
@@ -64,8 +64,7 @@ class TrainConfig:
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         for name in ("batch_size", "steps", "eval_every", "eval_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), 1)
 
 
 class TrainResult(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.unlearn.static_checks import require_not_negative
 
 
@@ -39,8 +39,7 @@ def control_vector(key: jax.Array, dim: int, *, coeff: float) -> jax.Array:
     Raises:
       ValueError: dim < 1 or coeff < 0.
     """
-    if dim < 1:
-        raise ValueError(f"dim must be >= 1, got {dim}")
+    check_at_least("dim", dim, 1)
     require_not_negative("coeff", coeff)
     direction = jax.random.uniform(key, (dim,), minval=np.finfo(np.float32).tiny)
     return coeff * direction / jnp.linalg.norm(direction)

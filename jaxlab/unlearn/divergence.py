@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.unlearn.preference_losses import ga_loss, npo_loss
 from jaxlab.unlearn.static_checks import require_positive
 
@@ -50,8 +50,7 @@ def divergence_curve(
         raise ValueError(
             f"need x [n, d], y [n] and theta0 [d], got {x.shape}, {y.shape} and {theta0.shape}"
         )
-    if num_steps < 0:
-        raise ValueError(f"num_steps must be >= 0, got {num_steps}")
+    check_at_least("num_steps", num_steps, 0)
     return _curve(x, y, theta0, loss, lr, num_steps, beta)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
 
 
@@ -48,8 +48,7 @@ def repetition_rate(tokens: Sequence[int], *, n: int = 4) -> float:
     Raises:
       ValueError: n < 1.
     """
-    if n < 1:
-        raise ValueError(f"n must be >= 1, got {n}")
+    check_at_least("n", n, 1)
     tokens = [int(token) for token in tokens]
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
