@@ -22,6 +22,8 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxlab.checks import check_at_least
+
 AXIS = "data"
 
 LossFn = Callable[..., tuple]
@@ -79,8 +81,7 @@ def make_train_step(
     """
     if parallel not in ("jit", "pmap"):
         raise ValueError(f'parallel must be "jit" or "pmap", got {parallel!r}')
-    if grad_accum < 1:
-        raise ValueError(f"grad_accum must be >= 1, got {grad_accum}")
+    check_at_least("grad_accum", grad_accum, 1)
     if parallel == "jit":
         update = jax.jit(make_update(loss_fn, tx, grad_accum=grad_accum), donate_argnums=0)
         return _checked(update, shards=1, grad_accum=grad_accum)

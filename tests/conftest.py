@@ -8,6 +8,8 @@ import pytest
 
 from jaxlab.runs import enable_compilation_cache, quick_compiler_flags
 
+pytest.register_assert_rewrite("tests.experiments")  # it asserts for several modules
+
 # Nine tenths of the suite is compilation. The parallel tests need several devices on one machine;
 # the user's own flags come last, which win.
 os.environ["XLA_FLAGS"] = " ".join(

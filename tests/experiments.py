@@ -1,6 +1,13 @@
 """What the experiments of several rooms are asked alike."""
 
-from jaxlab.runs import Run
+from jaxlab.runs import Claim, Run, read_claims
+
+
+def check_rows(workdir, claims: list[Claim], rows: list[str]) -> dict[str, str]:
+    """A finished run has these rows, and its file holds the same claims: the verdict of each."""
+    assert [claim.id for claim in claims] == rows
+    assert read_claims(workdir / "claims.json") == claims
+    return {claim.id: claim.verdict for claim in claims}
 
 
 def check_restart(experiment, config, workdir, claims, *, removed: list[str], kept: str) -> None:

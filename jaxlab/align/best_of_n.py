@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxlab.align.policy import Policy, row_keys
 from jaxlab.align.responses import RewardFn, best_first, check_prompt, cut_at_stop, score_rows
+from jaxlab.checks import check_at_least
 from jaxlab.lm.sampling import stop_tokens
 
 _FIRST_SLOTS = 64  # cache slots a row starts with; they double as it grows
@@ -69,8 +70,7 @@ def best_of_n(
     batch_size = n if batch_size is None else batch_size
     sizes = {"n": n, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     for name, value in sizes.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be >= 1, got {value}")
+        check_at_least(name, value, 1)
     eos_ids = stop_tokens(eos_ids)
     tokens, lengths, scores, computed = [], [], [], 0
     for first in range(0, n, batch_size):

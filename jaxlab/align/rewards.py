@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxlab import lm
 from jaxlab.align.responses import RewardFn
+from jaxlab.checks import check_equal_shapes
 
 _CHUNK_TOKENS = 32_768  # tokens, padding included, that a model scores at once
 _SHORTEST = 8
@@ -93,10 +94,7 @@ def bradley_terry_loss(chosen: jax.Array, rejected: jax.Array) -> jax.Array:
 
     Raises ValueError for unequal shapes.
     """
-    if jnp.shape(chosen) != jnp.shape(rejected):
-        raise ValueError(
-            f"chosen and rejected need one shape, got {jnp.shape(chosen)} and {jnp.shape(rejected)}"
-        )
+    check_equal_shapes(chosen=chosen, rejected=rejected)
     return jnp.mean(jax.nn.softplus(rejected - chosen))
 
 

@@ -9,6 +9,8 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from jaxlab.checks import check_at_least
+
 
 @dataclasses.dataclass(frozen=True)
 class SpecRejConfig:
@@ -75,8 +77,7 @@ def n_keep(n: int, alpha: float) -> int:
 
 def bucket_ladder(n_init: int) -> tuple[int, ...]:
     """n_init, ceil(n_init / 2), ceil(n_init / 4), ..., 1: the batch sizes that are compiled."""
-    if n_init <= 0:
-        raise ValueError(f"n_init must be >= 1, got {n_init}")
+    check_at_least("n_init", n_init, 1)
     ladder = [n_init]
     while ladder[-1] > 1:
         ladder.append(-(-ladder[-1] // 2))

@@ -11,6 +11,8 @@ from scipy.integrate import quad
 from scipy.special import gammaln, log_ndtr, ndtr, ndtri
 from scipy.stats import kendalltau
 
+from jaxlab.checks import check_at_least
+
 
 def expected_max(scores: np.ndarray, n: int) -> np.ndarray:
     """Unbiased E[max of n draws without replacement] from m scores [..., m]; [...] float64.
@@ -132,8 +134,7 @@ def token_saving(growth: float, alpha: float) -> float:
 
 def bon_kl_bound(n: int) -> float:
     """log n - (n - 1) / n nats, which KL(Best-of-n || model) does not exceed."""
-    if n < 1:
-        raise ValueError(f"n must be >= 1, got {n}")
+    check_at_least("n", n, 1)
     return math.log(n) - (n - 1) / n
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxlab.align.best_of_n import BestOfNResult, collect
 from jaxlab.align.policy import Policy, row_keys
 from jaxlab.align.responses import RewardFn, best_first, check_prompt, cut_at_stop, score_rows
+from jaxlab.checks import check_at_least
 from jaxlab.lm.sampling import stop_tokens
 
 
@@ -54,8 +55,7 @@ def tree_best_of_n(
         "max_new_tokens": max_new_tokens,
     }
     for name, value in sizes.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be >= 1, got {value}")
+        check_at_least(name, value, 1)
     if n_keep > n_roots:
         raise ValueError(f"n_keep {n_keep} exceeds n_roots {n_roots}: there are not that many rows")
     eos_ids = stop_tokens(eos_ids)

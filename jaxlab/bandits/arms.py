@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_at_least, check_equal_shapes
+
 
 class ArmStats(NamedTuple):
     """Sufficient statistics of a log with K arms.
@@ -90,8 +92,7 @@ def returns_to_arms(
     if returns.ndim != 2:
         raise ValueError(f"returns must be [K, n], got shape {returns.shape}")
     mask = jnp.ones(returns.shape, bool) if mask is None else jnp.asarray(mask).astype(bool)
-    if mask.shape != returns.shape:
-        raise ValueError(f"mask must have the shape of returns {returns.shape}, got {mask.shape}")
+    check_equal_shapes(returns=returns, mask=mask)
     if is_concrete(returns, mask):
         if not mask.any():
             raise ValueError("every return is masked out; pass at least one episode")
@@ -115,8 +116,7 @@ def is_concrete(*arrays: jax.Array) -> bool:
 
 def check_num_arms(num_arms: int) -> None:
     """Raises ValueError unless there is an arm."""
-    if num_arms < 1:
-        raise ValueError(f"num_arms must be >= 1, got {num_arms}")
+    check_at_least("num_arms", num_arms, 1)
 
 
 def _checked_sigma(sigma: ArrayLike | None, num_arms: int) -> jax.Array | None:

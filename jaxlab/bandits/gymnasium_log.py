@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.bandits.pendulum import controller
+from jaxlab.checks import check_at_least
 
 
 class EpisodeLog(NamedTuple):
@@ -90,8 +91,7 @@ def cartpole_policies(generator: np.random.Generator, num_policies: int) -> np.n
     Raises:
       ValueError: `num_policies` below 1.
     """
-    if num_policies < 1:
-        raise ValueError(f"num_policies must be >= 1, got {num_policies}")
+    check_at_least("num_policies", num_policies, 1)
     strength = generator.uniform(0, 1, (num_policies, 1))
     balances = np.array([0.1, 0.3, 1.0, 1.0])
     weights = strength * balances + (1 - strength) * generator.normal(size=(num_policies, 4))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.bandits.trust_region import check_radii, check_se2, support_of
+from jaxlab.checks import check_at_least, check_choice
 
 MODES = ("union", "joint")
 
@@ -37,8 +38,7 @@ def sample_suprema(
     if radii.ndim != 1:
         raise ValueError(f"radii must be a vector [R], got shape {radii.shape}")
     for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}")
+        check_at_least(name, value, 1)
     deviation = jnp.sqrt(jnp.where(jnp.isfinite(se2), se2, 0))
 
     def draw(key):
@@ -87,8 +87,7 @@ def supremum_quantile(suprema: ArrayLike, delta: float, mode: str = "union") -> 
 
 def check_draws(num_samples: int, num_radii: int, delta: float, mode: str) -> None:
     """Raises ValueError unless so many draws can certify this level."""
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    check_choice("mode", mode, MODES)
     check_probability("delta", delta)
     if mode == "union":
         needed = math.ceil(num_radii / delta - 1 - 1e-9)

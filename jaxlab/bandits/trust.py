@@ -24,6 +24,7 @@ from jaxlab.bandits.trust_region import (
     solve,
     support_along,
 )
+from jaxlab.checks import check_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +55,10 @@ class TrustConfig:
 
     def __post_init__(self):
         check_probability("delta_ref", self.delta_ref)
-        if self.num_radii < 1:
-            raise ValueError(f"num_radii must be >= 1, got {self.num_radii}")
+        check_at_least("num_radii", self.num_radii, 1)
         if not self.decay > 1:
             raise ValueError(f"decay must be > 1, got {self.decay}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+        check_at_least("batch_size", self.batch_size, 1)
         check_draws(self.num_samples, self.num_radii, self.delta, self.mode)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.bandits.arms import as_float, is_concrete
+from jaxlab.checks import check_at_least, check_equal_shapes
 
 
 def reference_policy(se2: ArrayLike) -> jax.Array:
@@ -36,8 +37,7 @@ def radius_grid(se2: ArrayLike, num_radii: int = 20, decay: float = 1.3) -> jax.
     Raises:
       ValueError: `num_radii` below 1, `decay` not above 1, or an `se2` as in `reference_policy`.
     """
-    if num_radii < 1:
-        raise ValueError(f"num_radii must be >= 1, got {num_radii}")
+    check_at_least("num_radii", num_radii, 1)
     if not decay > 1:
         raise ValueError(f"decay must be > 1, got {decay}")
     se2 = check_se2(se2)
@@ -111,8 +111,7 @@ def check_se2(se2: ArrayLike) -> jax.Array:
 def check_values(values: ArrayLike, se2: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Returns both as vectors of one float dtype, or raises ValueError that says what differs."""
     values, se2 = as_float(values), check_se2(se2)
-    if values.shape != se2.shape:
-        raise ValueError(f"values and se2 must have one shape, got {values.shape} and {se2.shape}")
+    check_equal_shapes(values=values, se2=se2)
     if is_concrete(values, se2) and not np.isfinite(values)[np.isfinite(se2)].all():
         raise ValueError("values hold NaN or infinity for an arm with data")
     return values, se2.astype(values.dtype)

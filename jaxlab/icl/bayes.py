@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least
 from jaxlab.icl.prior import TaskPrior, symmetric_sqrt
 from jaxlab.icl.prompts import check_num_context, split_tokens
 
@@ -31,8 +32,7 @@ def bayes_risk(key: jax.Array, prior: TaskPrior, num_context: int, num_samples: 
       ValueError: `num_context` or `num_samples` below 1.
     """
     check_num_context(num_context)
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be >= 1, got {num_samples}")
+    check_at_least("num_samples", num_samples, 1)
     root, input_root = symmetric_sqrt(prior.task_cov), symmetric_sqrt(prior.input_cov)
     dim = prior.mean.shape[0]
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least
 from jaxlab.icl.gd_beta import (
     GDBeta,
     gd_beta_risk,
@@ -71,8 +72,7 @@ def gradient_flow(
       ValueError: `num_context` or `num_steps` below 1.
     """
     check_num_context(num_context)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+    check_at_least("num_steps", num_steps, 1)
     field = functools.partial(flow_field, prior=prior, num_context=num_context)
 
     def move(state, slope, h):

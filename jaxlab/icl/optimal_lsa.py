@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
+from jaxlab.checks import check_at_least
 from jaxlab.icl.gd_beta import lsa_from_effective, min_gd_beta_risk, optimal_gd_beta
 from jaxlab.icl.linear_block import Effective, LSAParams
 from jaxlab.icl.prior import TaskPrior
@@ -52,8 +53,7 @@ def optimal_lsa(
       RuntimeWarning: BFGS did not converge from the best start; the value is still attained.
     """
     check_num_context(num_context)
-    if num_starts < 1:
-        raise ValueError(f"num_starts must be >= 1, got {num_starts}")
+    check_at_least("num_starts", num_starts, 1)
     dtype, key = prior.mean.dtype, jax.random.key(0) if key is None else key
     with jax.enable_x64(True):
         prior = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), prior)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least
 from jaxlab.icl.prior import TaskPrior, symmetric_sqrt
 
 
@@ -45,8 +46,7 @@ def sample_with_roots(
 ) -> Prompts:
     """`sample_prompts` with the covariances' square roots given, as a training loop wants it."""
     check_num_context(num_context)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    check_at_least("batch_size", batch_size, 1)
     dim, length = prior.mean.shape[0], num_context + 1
     task_root, input_root = roots
     # One draw for everything: many small ones cost more than the numbers themselves.

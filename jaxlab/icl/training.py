@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import check_at_least
 from jaxlab.icl.linear_block import LSAParams, LTBParams
 from jaxlab.icl.prior import TaskPrior
 from jaxlab.icl.prompts import Prompts, check_num_context, covariance_roots, sample_with_roots
@@ -127,6 +128,5 @@ def _descend(loss, params, inputs, optimizer: optax.GradientTransformation) -> T
 
 
 def _checked(num_steps: int) -> int:
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+    check_at_least("num_steps", num_steps, 1)
     return num_steps

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from jaxlab.checks import check_at_least, check_choice
+
 NORMS = ("rms", "layer")
 POSITIONS = ("rope", "learned")
 QK_NORMS = ("none", "rms", "layer")
@@ -35,7 +37,7 @@ class RopeScaling:
     long_factor: tuple[float, ...] = ()
 
     def __post_init__(self):
-        _require_choice("rope_scaling.kind", self.kind, ROPE_KINDS)
+        check_choice("rope_scaling.kind", self.kind, ROPE_KINDS)
         if not self.factor > 0:
             raise ValueError(f"rope_scaling.factor must be positive, got {self.factor}")
         if self.kind != "linear" and self.original_max_seq_len <= 0:
@@ -98,12 +100,11 @@ class LMConfig:
         for name in ("token_shift", "num_labels"):
             _require_int(name, getattr(self, name), minimum=0)
         for name, choices in _CHOICES.items():
-            _require_choice(name, getattr(self, name), choices)
+            check_choice(name, getattr(self, name), choices)
         for name in ("norm_eps", "rope_theta"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.init_std >= 0:
-            raise ValueError(f"init_std must be >= 0, got {self.init_std}")
+        check_at_least("init_std", self.init_std, 0)
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_kv_heads must divide n_heads, got n_kv_heads {self.n_kv_heads} "
@@ -174,8 +175,3 @@ _CHOICES = {
 def _require_int(name: str, value, *, minimum: int):
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
-
-
-def _require_choice(name: str, value, choices: tuple[str, ...]):
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import check_at_least
 from jaxlab.lm.tokenizer import Tokenizer
 
 Conversation = Sequence[dict]
@@ -144,8 +145,7 @@ class Batches:
     """
 
     def __init__(self, rows: dict[str, np.ndarray], batch_size: int, *, seed: int):
-        if batch_size <= 0:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        check_at_least("batch_size", batch_size, 1)
         self.rows = rows
         self.batch_size = batch_size
         self.num_rows = len(next(iter(rows.values())))

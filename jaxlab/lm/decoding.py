@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import Partial
 
+from jaxlab.checks import check_at_least
 from jaxlab.lm.sampling import (
     UNFILTERED,
     SamplingConfig,
@@ -132,8 +133,7 @@ def decode(
 
 def check_new_tokens(max_new_tokens: int):
     """Raises ValueError unless max_new_tokens is positive."""
-    if max_new_tokens <= 0:
-        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
+    check_at_least("max_new_tokens", max_new_tokens, 1)
 
 
 def start_progress(

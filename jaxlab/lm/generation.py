@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.lm.cache import KVCache, extend, init_cache, split_cache, split_layers
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.decoding import (
@@ -104,8 +105,7 @@ def stream_generate(
     The blocks joined are the first `steps` columns of `generate(...).tokens` with the same
     arguments. Raises ValueError as `generate` does, at the call.
     """
-    if chunk <= 0:
-        raise ValueError(f"chunk must be >= 1, got {chunk}")
+    check_at_least("chunk", chunk, 1)
     prompt = _prepare(key, cfg, tokens, attention_mask, max_new_tokens)
     stops = _stops(cfg, eos_ids, stop_sequences)
     program = _Program(cfg, sampling, stops, compute_dtype, cache_dtype)
@@ -185,8 +185,7 @@ def _prepare(key, cfg: LMConfig, tokens, attention_mask, max_new_tokens: int) ->
         raise ValueError(f"tokens must be [B, T] integers, got {tokens.dtype}{tokens.shape}")
     batch_size, length = tokens.shape
     mask = xp.ones(tokens.shape, bool) if attention_mask is None else xp.asarray(attention_mask)
-    if mask.shape != tokens.shape:
-        raise ValueError(f"attention_mask has shape {mask.shape}, tokens {tokens.shape}")
+    check_equal_shapes(tokens=tokens, attention_mask=mask)
     if length == 0:
         raise ValueError("the prompt is empty; give every row at least one token (such as bos)")
     if length + max_new_tokens > cfg.max_seq_len:

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxlab.checks import check_at_least
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.hf_config import config_from_hf, config_to_hf
 from jaxlab.lm.hf_weights import Weight, base_prefix, weight_map
@@ -73,8 +74,7 @@ def save_hf(
     when a checkpoint of cfg.model_type cannot express `cfg` (token_shift never can).
     """
     config = config_to_hf(cfg)
-    if max_shard_bytes <= 0:
-        raise ValueError(f"max_shard_bytes must be >= 1, got {max_shard_bytes}")
+    check_at_least("max_shard_bytes", max_shard_bytes, 1)
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     plan = _plan_shards(weight_map(cfg), params, max_shard_bytes)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_equal_shapes
 from jaxlab.lm.config import LMConfig
 
 
@@ -38,15 +39,11 @@ def check_tokens(tokens, **per_token) -> tuple[jax.Array, dict[str, jax.Array | 
             f"tokens must be an integer array [B, T], got {tokens.dtype} {tokens.shape}; "
             "add a batch axis with tokens[None] if there is one row"
         )
+    check_equal_shapes(tokens=tokens, **per_token)
     checked = {}
     for name, array in per_token.items():
         if array is not None:
-            array = jnp.asarray(array)
-            if array.shape != tokens.shape:
-                raise ValueError(
-                    f"{name} must have the shape of tokens {tokens.shape}, got {array.shape}"
-                )
-            array = array.astype(bool if "mask" in name else jnp.int32)
+            array = jnp.asarray(array).astype(bool if "mask" in name else jnp.int32)
         checked[name] = array
     return tokens.astype(jnp.int32), checked
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_choice
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import SAVED, block, embed, head_logits
 from jaxlab.lm.lora import Lora
@@ -73,8 +74,7 @@ def forward(
     unknown remat, or more tokens than a learned position table holds. Ids outside [0, V) cannot
     be seen inside a compiled program, where they are clamped: check them where data enters.
     """
-    if remat not in _POLICIES:
-        raise ValueError(f"remat must be one of {', '.join(_POLICIES)}, got {remat!r}")
+    check_choice("remat", remat, _POLICIES)
     tokens, arrays = check_tokens(
         tokens, attention_mask=attention_mask, positions=positions, segment_ids=segment_ids
     )

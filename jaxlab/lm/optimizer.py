@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_choice
+
 _STABLE_SHARE = 0.8  # of a wsd schedule after warmup, before it decays
 
 
@@ -39,8 +41,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self):
-        if self.schedule not in _DECAYS:
-            raise ValueError(f"schedule must be one of {', '.join(_DECAYS)}, got {self.schedule!r}")
+        check_choice("schedule", self.schedule, _DECAYS)
         if self.total_steps <= 0 or not 0 <= self.warmup_steps <= self.total_steps:
             raise ValueError(
                 "need 0 <= warmup_steps <= total_steps and total_steps >= 1, got "

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlab.checks import check_equal_shapes
+
 _BLOCK = 256  # entries per block of the two-level inverse CDF
 
 
@@ -63,8 +65,7 @@ def process_logits(
     """
     if logits.ndim != 2:
         raise ValueError(f"logits must be [B, V], got shape {logits.shape}")
-    if seen is not None and seen.shape != logits.shape:
-        raise ValueError(f"seen must have the logits' shape {logits.shape}, got {seen.shape}")
+    check_equal_shapes(logits=logits, seen=seen)
     if sampling.repetition_penalty != 1.0 and seen is not None:
         penalty = sampling.repetition_penalty
         penalised = jnp.where(logits > 0, logits / penalty, logits * penalty)

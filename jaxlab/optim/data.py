@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 
+from jaxlab.checks import check_choice
+
 NORMALIZATIONS = ("max", "row", "none")
 # A BCOO entry of two int32 indices takes two to three times the room of a dense one, and its
 # products run an order of magnitude slower per entry.
@@ -87,8 +89,7 @@ def prepare(
       ValueError: an unknown normalization, shapes that do not fit, nan or infinity, not exactly two
         classes, X all zero, a zero row under "row", `standardize` of sparse data.
     """
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
+    check_choice("normalize", normalize, NORMALIZATIONS)
     sparse = isinstance(X, BCOO)
     if sparse and standardize:
         raise ValueError("standardize makes sparse data dense: pass X.todense(), or leave it off")

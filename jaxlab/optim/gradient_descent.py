@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_at_least
 from jaxlab.optim import linear_model
 from jaxlab.optim.losses import MarginLoss, as_loss, normalized_weights
 from jaxlab.optim.stepsize import (
@@ -90,8 +91,7 @@ def run_gd(
     check_rule(rule)
     check_eta(eta)
     num_steps = operator.index(num_steps)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+    check_at_least("num_steps", num_steps, 1)
     X, y = linear_model.check_dataset(X, y)
     num_samples, dim = X.shape
     w0 = jnp.zeros(dim, X.dtype) if w0 is None else jnp.asarray(w0, X.dtype)

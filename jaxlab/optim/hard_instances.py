@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import check_at_least
+
 
 class HardDataset(NamedTuple):
     """A separable data set with all that the theory asks about it.
@@ -33,8 +35,7 @@ def hard_dataset_online(dim: int) -> HardDataset:
     For methods that see one sample per step and stay in the span of the samples seen: every unseen
     sample has margin 0. The Perceptron needs exactly `dim` updates.
     """
-    if dim < 1:
-        raise ValueError(f"dim must be >= 1, got {dim}")
+    check_at_least("dim", dim, 1)
     y = _alternating_signs(dim)
     margin = 1 / np.sqrt(dim)
     return HardDataset(
@@ -60,8 +61,7 @@ def hard_dataset_batch(dim: int, rho: float = 0.5) -> HardDataset:
     Raises:
       ValueError: dim < 2, or rho not inside (0, 1).
     """
-    if dim < 2:
-        raise ValueError(f"dim must be >= 2, got {dim}")
+    check_at_least("dim", dim, 2)
     if not 0 < rho < 1:
         raise ValueError(f"rho must lie inside (0, 1), got {rho}")
     signed = 0.5 * (np.eye(dim) - rho * np.eye(dim, k=1))

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
+
 # Beyond this margin (below this log-value) a logistic loss is exp(-z) to the last bit but a few.
 _LOGISTIC_TAIL = 30.0
 
@@ -147,8 +149,7 @@ def margin_loss(name: str, *, degree: float = 1.0) -> MarginLoss:
     Raises:
       ValueError: the name is unknown, or the degree is not positive.
     """
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
+    check_choice("loss", name, LOSSES)
     degree = float(degree)
     if not degree > 0:
         raise ValueError(f"degree must be positive, got {degree}")

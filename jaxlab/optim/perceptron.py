@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.experimental.sparse import BCOO
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_choice
 from jaxlab.optim import linear_model
 
 ORDERS = ("cyclic", "random")
@@ -54,8 +55,7 @@ def perceptron(
 
     Reference: Novikoff, On convergence proofs for perceptrons (1962).
     """
-    if order not in ORDERS:
-        raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    check_choice("order", order, ORDERS)
     if order == "random" and key is None:
         raise ValueError("order='random' needs a key: pass key=jax.random.key(seed)")
     _check_count("max_passes", max_passes)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxlab.checks import check_choice
 from jaxlab.optim.losses import MarginLoss, as_float, as_loss, normalized_weights
 
 RULES = ("risk", "potential", "constant", "l2")
@@ -27,8 +28,7 @@ _OBJECTIVES = ("risk", "log_risk")
 
 
 def check_rule(rule: str) -> None:
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+    check_choice("rule", rule, RULES)
 
 
 def check_eta(eta) -> None:
@@ -181,8 +181,7 @@ def adaptive_gd(
 
     Reference: Zhang, Wu, Lin and Bartlett, arXiv 2504.04105.
     """
-    if objective not in _OBJECTIVES:
-        raise ValueError(f"objective must be one of {', '.join(_OBJECTIVES)}, got {objective!r}")
+    check_choice("objective", objective, _OBJECTIVES)
     margin_loss = as_loss(loss, degree)
     if not callable(eta):
         check_eta(eta)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.optim import linear_model
 from jaxlab.optim.gradient_descent import first_above
 from jaxlab.optim.losses import MarginLoss, as_loss, log_risk, normalized_weights
@@ -125,8 +126,7 @@ def run_two_layer_gd(
     check_eta(eta)
     _activation(activation)
     num_steps = operator.index(num_steps)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+    check_at_least("num_steps", num_steps, 1)
     X, y = linear_model.check_dataset(X, y)
     params = TwoLayerParams(*(jnp.asarray(leaf, X.dtype) for leaf in params))
     width = params.outer.shape[0]
@@ -183,6 +183,5 @@ def _run(params, X, y, eta, slope, num_steps, loss, rule, activation) -> TwoLaye
 
 
 def _activation(name: str):
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    check_choice("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

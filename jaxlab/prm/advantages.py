@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import as_float, check_choice, check_shapes, masked
+from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.prm.masking import as_float, masked
 
 SCALES = ("std", "none")
 
@@ -34,7 +35,7 @@ def gae(
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(rewards=rewards, values=values, mask=mask, ends=ends)
+    check_equal_shapes(rewards=rewards, values=values, mask=mask, ends=ends)
     mask = jnp.asarray(mask, bool)
     rewards, values = masked(rewards, mask), masked(values, mask)
     goes_on = jnp.ones_like(mask) if ends is None else ~jnp.asarray(ends, bool)
@@ -112,7 +113,7 @@ def process_advantages(
     Raises:
       ValueError: shapes that differ or have not three axes, an unknown scale.
     """
-    check_shapes(step_rewards=step_rewards, step_mask=step_mask)
+    check_equal_shapes(step_rewards=step_rewards, step_mask=step_mask)
     check_choice("scale", scale, SCALES)
     mask = jnp.asarray(step_mask, bool)
     if mask.ndim != 3:

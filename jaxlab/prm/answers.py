@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+from jaxlab.checks import check_choice
 from jaxlab.prm.math_notation import normalize_math
 from jaxlab.prm.numbers import check_text, parse_number
 
@@ -63,8 +64,7 @@ def is_correct(prediction: str, gold: str, style: str = "gsm8k") -> bool:
 
 
 def _extractor(style: str) -> Callable[[str], str | None]:
-    if style not in _EXTRACTORS:
-        raise ValueError(f"style must be one of {', '.join(_EXTRACTORS)}, got {style!r}")
+    check_choice("style", style, _EXTRACTORS)
     return _EXTRACTORS[style]
 
 

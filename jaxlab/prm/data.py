@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from jaxlab.checks import check_choice
 from jaxlab.prm.decomposition import Decomposition, Step
 from jaxlab.prm.numbers import format_number
 
@@ -43,8 +44,7 @@ def problem_set(name: str) -> Path:
     Raises:
       ValueError: unknown name.
     """
-    if name not in PROBLEM_SETS:
-        raise ValueError(f"name must be one of {', '.join(PROBLEM_SETS)}, got {name!r}")
+    check_choice("name", name, PROBLEM_SETS)
     return Path(str(resources.files("jaxlab.prm") / "problem_sets" / PROBLEM_SETS[name]))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from jaxlab.checks import check_choice
 from jaxlab.prm.calculator import calculator_annotations
 from jaxlab.prm.numbers import check_text, last_decimal, numbers_in, parse_number
 
@@ -104,8 +105,7 @@ def set_granularity(
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}")
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    check_choice("mode", mode, MODES)
     if not d.steps:
         raise ValueError(f"there are no steps to keep in {d.problem!r}")
     n = len(d.steps)

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
+
+from jaxlab.checks import check_choice
 
 AGGREGATIONS = ("token", "sequence", "constant")
 
@@ -12,20 +13,6 @@ def as_float(x: ArrayLike) -> jax.Array:
     """`x` in its own float dtype, at least float32."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def check_shapes(**arrays: ArrayLike | None) -> None:
-    """Raises ValueError unless all arrays that are given have the shape of the first."""
-    shapes = {name: np.shape(x) for name, x in arrays.items() if x is not None}
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"shapes must be equal, got {listed}")
-
-
-def check_choice(name: str, value: str, choices) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def masked(x: ArrayLike, mask: jax.Array, fill: float = 0.0) -> jax.Array:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import aggregate, as_float, check_choice, check_shapes, masked, ratio
+from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.prm.masking import aggregate, as_float, masked, ratio
 
 _KL = {
     "k1": lambda d: d,
@@ -70,7 +71,9 @@ def ppo_loss(
     mask = jnp.asarray(mask, bool)
     if advantages.ndim == 1 and mask.ndim == 2 and len(advantages) == len(mask):
         advantages = jnp.broadcast_to(advantages[:, None], mask.shape)
-    check_shapes(logp=logp, old_logp=old_logp, advantages=advantages, mask=mask, ref_logp=ref_logp)
+    check_equal_shapes(
+        logp=logp, old_logp=old_logp, advantages=advantages, mask=mask, ref_logp=ref_logp
+    )
     check_choice("kl_kind", kl_kind, _KL)
     if beta and ref_logp is None:
         raise ValueError(f"beta {beta} needs ref_logp")
@@ -105,7 +108,7 @@ def kl_estimate(logp: ArrayLike, ref_logp: ArrayLike, kind: str = "k3") -> jax.A
     Raises:
       ValueError: shapes that differ, unknown kind.
     """
-    check_shapes(logp=logp, ref_logp=ref_logp)
+    check_equal_shapes(logp=logp, ref_logp=ref_logp)
     check_choice("kind", kind, _KL)
     return _KL[kind](as_float(logp) - as_float(ref_logp))
 
@@ -131,7 +134,7 @@ def value_loss(
     Raises:
       ValueError: shapes that differ, unknown aggregation.
     """
-    check_shapes(values=values, old_values=old_values, returns=returns, mask=mask)
+    check_equal_shapes(values=values, old_values=old_values, returns=returns, mask=mask)
     mask = jnp.asarray(mask, bool)
     values = masked(values, mask)
     old_values, returns = (jax.lax.stop_gradient(masked(x, mask)) for x in (old_values, returns))

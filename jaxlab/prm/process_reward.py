@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import as_float, check_choice, check_shapes, masked, ratio
+from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.prm.masking import as_float, masked, ratio
 from jaxlab.prm.steps import gather_steps, step_ends_from_tokens
 
 AGGREGATES = ("min", "prod", "last", "mean")
@@ -23,7 +24,7 @@ def prm_loss(step_logits: ArrayLike, labels: ArrayLike, mask: ArrayLike) -> jax.
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(step_logits=step_logits, labels=labels, mask=mask)
+    check_equal_shapes(step_logits=step_logits, labels=labels, mask=mask)
     mask = jnp.asarray(mask, bool)
     z, y = masked(step_logits, mask), masked(labels, mask)
     loss = jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z)))
@@ -41,7 +42,7 @@ def aggregate_steps(scores: ArrayLike, mask: ArrayLike, how: str = "min") -> jax
     Raises:
       ValueError: shapes that differ, another `how`.
     """
-    check_shapes(scores=scores, mask=mask)
+    check_equal_shapes(scores=scores, mask=mask)
     check_choice("how", how, AGGREGATES)
     mask = jnp.asarray(mask, bool)
     num_steps = mask.shape[-1]

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import as_float, check_shapes
+from jaxlab.checks import check_equal_shapes
+from jaxlab.prm.masking import as_float
 
 _FLOOR = -1e4
 
@@ -72,7 +73,7 @@ def guided_logits(cond: ArrayLike, uncond: ArrayLike, strength: ArrayLike) -> ja
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(cond=cond, uncond=uncond)
+    check_equal_shapes(cond=cond, uncond=uncond)
     cond = as_float(cond)
     allowed = cond > -jnp.inf
     c = jnp.where(allowed, _log_softmax(cond), 0)

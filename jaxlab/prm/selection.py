@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import as_float, check_shapes
+from jaxlab.checks import check_at_least, check_equal_shapes
+from jaxlab.prm.masking import as_float
 
 
 class Rerank(NamedTuple):
@@ -31,7 +32,7 @@ def best_of_n(scores: ArrayLike, valid: ArrayLike | None = None) -> jax.Array:
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(scores=scores, valid=valid)
+    check_equal_shapes(scores=scores, valid=valid)
     scores = as_float(scores)
     if valid is not None:
         scores = jnp.where(jnp.asarray(valid, bool), scores, -jnp.inf)
@@ -53,7 +54,7 @@ def majority_vote(answer_ids: ArrayLike, weights: ArrayLike | None = None) -> ja
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(answer_ids=answer_ids, weights=weights)
+    check_equal_shapes(answer_ids=answer_ids, weights=weights)
     ids = jnp.asarray(answer_ids, jnp.int32)
     given = ids >= 0
     weights = jnp.ones(ids.shape) if weights is None else as_float(weights)
@@ -84,7 +85,7 @@ def rerank(
     Raises:
       ValueError: shapes that differ, k outside 1..K.
     """
-    check_shapes(logp=logp, reward=reward, lengths=lengths)
+    check_equal_shapes(logp=logp, reward=reward, lengths=lengths)
     logp, reward = as_float(logp), as_float(reward)
     if not 1 <= k <= logp.shape[1]:
         raise ValueError(f"k must lie in 1..{logp.shape[1]}, got {k}")
@@ -102,9 +103,8 @@ def expert_select(scores: ArrayLike, valid: ArrayLike, k: int, threshold: float 
     Raises:
       ValueError: shapes that differ, k below 1.
     """
-    check_shapes(scores=scores, valid=valid)
-    if k < 1:
-        raise ValueError(f"k must be >= 1, got {k}")
+    check_equal_shapes(scores=scores, valid=valid)
+    check_at_least("k", k, 1)
     scores = as_float(scores)
     allowed = jnp.asarray(valid, bool) & (scores >= threshold)
     order = jnp.argsort(jnp.where(allowed, -scores, jnp.inf), axis=1, stable=True)

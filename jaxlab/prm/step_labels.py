@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import as_float, check_choice, check_shapes, ratio
+from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.prm.masking import as_float, ratio
 
 
 def mc_step_labels(
@@ -23,7 +24,7 @@ def mc_step_labels(
     Raises:
       ValueError: shapes that differ, unknown kind.
     """
-    check_shapes(successes=successes, counts=counts)
+    check_equal_shapes(successes=successes, counts=counts)
     check_choice("kind", kind, ("soft", "hard"))
     successes, counts = as_float(successes), jnp.asarray(counts)
     valid = counts > 0
@@ -38,7 +39,7 @@ def first_error(labels: ArrayLike, mask: ArrayLike) -> jax.Array:
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(labels=labels, mask=mask)
+    check_equal_shapes(labels=labels, mask=mask)
     wrong = jnp.asarray(mask, bool) & (as_float(labels) < 0.5)
     num_steps = wrong.shape[-1]
     first = jnp.where(jnp.any(wrong, axis=-1), jnp.argmax(wrong, axis=-1), num_steps)
@@ -67,7 +68,7 @@ def first_error_f1(
     Raises:
       ValueError: shapes that differ.
     """
-    check_shapes(pred=pred, gold=gold)
+    check_equal_shapes(pred=pred, gold=gold)
     pred, gold = jnp.asarray(pred), jnp.asarray(gold)
     hit, has_error = pred == gold, gold != no_error
     on_wrong = ratio(jnp.sum(hit & has_error), jnp.sum(has_error))

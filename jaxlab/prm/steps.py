@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.prm.masking import as_float, check_shapes, masked
+from jaxlab.checks import check_equal_shapes
+from jaxlab.prm.masking import as_float, masked
 
 
 def step_ends_from_tokens(
@@ -59,8 +60,8 @@ def shape_rewards(
     Raises:
       ValueError: shapes that differ, or a kl_coef without both log-probabilities.
     """
-    check_shapes(step_rewards=step_rewards, step_ends=step_ends)
-    check_shapes(mask=mask, logp=logp, ref_logp=ref_logp)
+    check_equal_shapes(step_rewards=step_rewards, step_ends=step_ends)
+    check_equal_shapes(mask=mask, logp=logp, ref_logp=ref_logp)
     mask, ends = jnp.asarray(mask, bool), jnp.asarray(step_ends)
     exists = ends >= 0
     step_rewards = masked(step_rewards, exists)

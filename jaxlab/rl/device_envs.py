@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
 from jaxlab.rl import pendulum
 
 
@@ -117,6 +118,5 @@ def make_env(name: str):
     Raises:
       ValueError: unknown name.
     """
-    if name not in _ENVIRONMENTS:
-        raise ValueError(f"env must be one of {', '.join(_ENVIRONMENTS)}, got {name!r}")
+    check_choice("env", name, _ENVIRONMENTS)
     return _ENVIRONMENTS[name]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least
 from jaxlab.rl.transition import Transition
 
 
@@ -28,8 +29,7 @@ def replay_init(capacity: int, obs_dim: int, act_dim: int) -> ReplayState:
       ValueError: a size below 1.
     """
     for name, size in (("capacity", capacity), ("obs_dim", obs_dim), ("act_dim", act_dim)):
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+        check_at_least(name, size, 1)
     widths = Transition((obs_dim,), (act_dim,), (), (obs_dim,), ())
     rows = Transition(*(jnp.zeros((capacity, *width)) for width in widths))
     return ReplayState(rows, jnp.zeros((), jnp.int32))

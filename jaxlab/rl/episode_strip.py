@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.checks import check_at_least
 from jaxlab.rl.host_policy import act_greedily
 from jaxlab.rl.vec_env import GymEnvs
 
@@ -35,8 +36,7 @@ def render_episode(
         kind, name = "gym", "Pendulum-v1"
     if kind != "gym":
         raise ValueError(f"only pendulum and gym: environments can be drawn, got {env_id!r}")
-    if n_frames < 1:
-        raise ValueError(f"n_frames must be >= 1, got {n_frames}")
+    check_at_least("n_frames", n_frames, 1)
     env = GymEnvs(name, 1, seed, render_mode="rgb_array")
     try:
         obs, total, frames, ended = env.reset(), 0.0, [env.render()], False

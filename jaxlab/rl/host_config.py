@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from jaxlab.checks import check_choice
 from jaxlab.rl.settings import require
 
 MODES = ("async", "sync", "dual", "pmap")
@@ -84,7 +85,7 @@ class HostConfig:
             require(self, name, value is None or value > 0, "must be positive or None")
         recorded = self.record_every is None or self.record_every >= 0
         require(self, "record_every", recorded, "must be >= 0 or None")
-        require(self, "mode", self.mode in MODES, f"must be one of {', '.join(MODES)}")
+        check_choice("mode", self.mode, MODES)
         require(
             self,
             "max_samplers",

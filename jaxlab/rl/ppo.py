@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import check_equal_shapes
 from jaxlab.rl.networks import GaussianActor, Params, StateValue, init_network
 from jaxlab.rl.sac import actor_apply
 from jaxlab.rl.settings import (
@@ -156,9 +157,13 @@ def gae(
     Raises:
       ValueError: shapes that differ.
     """
-    shapes = {x.shape for x in (reward, value, next_value, terminated, truncated)}
-    if len(shapes) > 1:
-        raise ValueError(f"all arrays must have one shape [T, N], got {sorted(shapes)}")
+    check_equal_shapes(
+        reward=reward,
+        value=value,
+        next_value=next_value,
+        terminated=terminated,
+        truncated=truncated,
+    )
     goes_on = 1 - jnp.asarray(terminated, jnp.float32)
     delta = reward + gamma * goes_on * next_value - value
     decay = gamma * lam * goes_on * (1 - jnp.asarray(truncated, jnp.float32))

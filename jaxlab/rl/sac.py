@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import check_choice
 from jaxlab.rl.networks import (
     GaussianActor,
     Params,
@@ -56,7 +57,7 @@ class SACConfig(OffPolicyConfig):
         super().__post_init__()
         require(self, "alpha_lr", self.alpha_lr > 0, "must be positive")
         require(self, "init_alpha", self.init_alpha > 0, "must be positive")
-        require(self, "order", self.order in ORDERS, f"must be one of {', '.join(ORDERS)}")
+        check_choice("order", self.order, ORDERS)
         check_log_std(self)
 
     @property

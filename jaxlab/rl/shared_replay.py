@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import check_at_least
 from jaxlab.rl.settings import require
 from jaxlab.rl.shared_segment import CACHE_LINE, attach_segment, create_segment, fence
 from jaxlab.rl.transition import Transition, check_transition
@@ -123,8 +124,7 @@ class SharedReplay:
 
     def sample_packed(self, rng: np.random.Generator, batch_size: int) -> np.ndarray:
         """`sample` as one array `[B, D]` of rows obs, action, reward, next_obs, terminated."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        check_at_least("batch_size", batch_size, 1)
         out = np.empty((batch_size, self.spec.width), np.float32)
         wanted = np.arange(batch_size)
         deadline = None

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import check_at_least
 from jaxlab.rl import pendulum
 
 
@@ -143,8 +144,7 @@ def make_vec_env(env_id: str, n_envs: int, seed: int = 0):
       ValueError: unknown id, n_envs below 1, or spaces other than flat, bounded Boxes.
       ImportError: gymnasium or a part of it is missing, with what to install.
     """
-    if n_envs < 1:
-        raise ValueError(f"n_envs must be >= 1, got {n_envs}")
+    check_at_least("n_envs", n_envs, 1)
     kind, _, name = env_id.partition(":")
     if kind == "gym" and name:
         return GymEnvs(name, n_envs, seed)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab import parallel
+from jaxlab.checks import check_at_least
 
 
 def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int | None = 3) -> Path:
@@ -30,8 +31,7 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int 
     Raises:
       ValueError: a negative step or `keep` below 1.
     """
-    if step < 0:
-        raise ValueError(f"step must be >= 0, got {step}")
+    check_at_least("step", step, 0)
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be >= 1 or None, got {keep}")
     path = Path(path).absolute()

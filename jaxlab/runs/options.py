@@ -11,6 +11,8 @@ from typing import Any
 
 from absl import flags
 
+from jaxlab.checks import check_at_least, check_choice
+
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
     """A field of a Config dataclass with the text that `--help` shows for it.
@@ -26,16 +28,14 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -
 def check_choices(config: Any) -> None:
     """Raises ValueError if a field of `config` is none of its `choices`."""
     for field in dataclasses.fields(config):
-        choices, value = field.metadata.get("choices"), getattr(config, field.name)
-        if choices and value not in choices:
-            raise ValueError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
+        if choices := field.metadata.get("choices"):
+            check_choice(field.name, getattr(config, field.name), choices)
 
 
 def check_least(config: Any, least: Mapping[str, float]) -> None:
     """Raises ValueError if a field of `config` is below its least value."""
     for name, bound in least.items():
-        if getattr(config, name) < bound:
-            raise ValueError(f"{name} must be >= {bound}, got {getattr(config, name)}")
+        check_at_least(name, getattr(config, name), bound)
 
 
 def define_flags(presets: Mapping[str, Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:

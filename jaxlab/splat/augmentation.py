@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
 from jaxlab.splat.geometry import transform_cloud
 from jaxlab.splat.rotations import random_rotation, rotation_about_z
 from jaxlab.splat.types import GaussianCloud
@@ -38,8 +39,7 @@ def augment_cloud(
     Raises:
       ValueError: an unknown `rotate`, or a range that is not positive and ascending.
     """
-    if rotate not in ROTATIONS:
-        raise ValueError(f"rotate must be one of {', '.join(ROTATIONS)}, got {rotate!r}")
+    check_choice("rotate", rotate, ROTATIONS)
     low, high = scale_range
     if not 0 < low <= high:
         raise ValueError(f"scale_range must be positive and ascending, got {scale_range}")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.checks import check_choice
 from jaxlab.splat.harmonics import C0
 from jaxlab.splat.neighbors import farthest_point_sample
 from jaxlab.splat.rotations import normalize, upper_half
@@ -100,8 +101,7 @@ def subsample_cloud(
     Raises:
       ValueError: more points than Gaussians, or an unknown method.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
     cloud = jax.tree.map(jnp.asarray, cloud)
     *batch, count = cloud.opacity_logits.shape
     if not 1 <= num_points <= count:

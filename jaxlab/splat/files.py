@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.splat.features import METHODS, normalize_cloud
 from jaxlab.splat.neighbors import farthest_point_sample
 from jaxlab.splat.ply import read_ply
@@ -26,8 +27,7 @@ def load_cloud(path: str | os.PathLike) -> GaussianCloud:
       ValueError: another extension, or a file that its reader refuses.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _READERS:
-        raise ValueError(f"{path}: extension must be one of {', '.join(_READERS)}, got {suffix!r}")
+    check_choice(f"{path}: extension", suffix, _READERS)
     return _READERS[suffix](path)
 
 
@@ -62,10 +62,8 @@ def load_cloud_folder(
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if num_points < 1:
-        raise ValueError(f"num_points must be >= 1, got {num_points}")
+    check_choice("method", method, METHODS)
+    check_at_least("num_points", num_points, 1)
     folders = sorted(
         entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_choice
 from jaxlab.splat.densification import densify_and_prune, reset_opacity
 from jaxlab.splat.fit_state import STRATEGIES, FitConfig, FitState, init_fit_state
 from jaxlab.splat.initialization import compact, init_cloud
@@ -126,10 +127,7 @@ def fit_states(
     Raises:
       ValueError: an unknown strategy.
     """
-    if config.strategy not in STRATEGIES:
-        raise ValueError(
-            f"strategy must be one of {', '.join(STRATEGIES)}, got {config.strategy!r}"
-        )
+    check_choice("strategy", config.strategy, STRATEGIES)
     num_views = images.shape[0]
 
     def step(state, _):

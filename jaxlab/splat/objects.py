@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.checks import check_choice
+
 SHAPES = ("box", "cylinder", "sphere")
 SURFACES = ("flat", "wire", "glass", "mirror")
 
@@ -60,10 +62,8 @@ def make_object(key: jax.Array, shape: str, surface: str, *, texture: float = 0.
     Raises:
       ValueError: an unknown shape or surface.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"shape must be one of {', '.join(SHAPES)}, got {shape!r}")
-    if surface not in SURFACES:
-        raise ValueError(f"surface must be one of {', '.join(SURFACES)}, got {surface!r}")
+    check_choice("shape", shape, SHAPES)
+    check_choice("surface", surface, SURFACES)
     size_key, turn_key, color_key, shade_key = jax.random.split(key, 4)
     sizes = 0.6 * jax.random.uniform(size_key, (3,), minval=0.7, maxval=1.3)
     angle = jax.random.uniform(turn_key, maxval=2 * math.pi)

@@ -6,6 +6,7 @@ random dropout of points is not done.
 
 from typing import Any
 
+from jaxlab.checks import check_choice
 from jaxlab.splat.training import ClsConfig
 
 _POINTNET = {
@@ -60,8 +61,7 @@ def published_config(model: str, num_steps: int, feature_set: str = "posq") -> C
     Raises:
       ValueError: an unknown backbone.
     """
-    if model not in RECIPES:
-        raise ValueError(f"model must be one of {', '.join(RECIPES)}, got {model!r}")
+    check_choice("model", model, RECIPES)
     return ClsConfig(
         model=model,
         size="paper",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice
 from jaxlab.splat.compositing import blend_tiles, composite, layer_alphas
 from jaxlab.splat.geometry import covariance
 from jaxlab.splat.harmonics import eval_sh
@@ -72,8 +73,7 @@ def render(
     Raises:
       ValueError: an unknown method, sizes below 1, or more bands than the cloud holds.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
     if width <= 0 or height <= 0:
         raise ValueError(f"width and height must be >= 1, got {width} x {height}")
     if tile_size <= 0 or tile_capacity <= 0:

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxlab import parallel
+from jaxlab.checks import check_choice
 from jaxlab.splat.augmentation import augment_cloud
 from jaxlab.splat.backbones import make_classifier
 from jaxlab.splat.classifier_step import TrainState, init_train_state, make_train_step
@@ -104,10 +105,7 @@ def make_optimizer(config: ClsConfig) -> optax.GradientTransformation:
     Raises:
       ValueError: an unknown optimizer.
     """
-    if config.optimizer not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer!r}"
-        )
+    check_choice("optimizer", config.optimizer, OPTIMIZERS)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0 if config.warmup_steps else config.learning_rate,
         config.learning_rate,

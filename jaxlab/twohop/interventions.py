@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_choice, check_equal_shapes
 from jaxlab.twohop.model import (
     Interventions,
     ModelConfig,
@@ -46,8 +47,7 @@ def knockout_bias(
     bias = jnp.zeros((config.n_layers, count, config.n_heads, length, length))
     for layer, name in edges:
         check_layer(layer, config)
-        if name not in EDGE_NAMES:
-            raise ValueError(f"edge must be one of {', '.join(EDGE_NAMES)}, got {name!r}")
+        check_choice("edge", name, EDGE_NAMES)
         if name == "child_to_parent":
             bias = bias.at[layer, :, :, children, children - 1].set(_KNOCKED_OUT)
         else:
@@ -82,11 +82,7 @@ def patch_sweep(
     """
     clean_tokens = check_tokens(clean_tokens, config)
     corrupt_tokens = check_tokens(corrupt_tokens, config)
-    if clean_tokens.shape != corrupt_tokens.shape:
-        raise ValueError(
-            f"clean and corrupt tokens must have one shape, got {clean_tokens.shape} and "
-            f"{corrupt_tokens.shape}"
-        )
+    check_equal_shapes(clean_tokens=clean_tokens, corrupt_tokens=corrupt_tokens)
     _, clean = forward_with_cache(params, clean_tokens, config)
     rows, layers, roles = jnp.arange(clean_tokens.shape[0]), config.n_layers + 1, positions.shape[1]
 

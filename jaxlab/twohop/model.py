@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least, check_choice
+
 Params = dict[str, Any]
 
 _EPS = 1e-5
@@ -50,15 +52,11 @@ class ModelConfig:
     def __post_init__(self):
         least = {"n_tokens": 1, "max_len": 1, "dim": 1, "n_layers": 1, "n_heads": 1, "mlp_ratio": 0}
         for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} must be >= {smallest}, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), smallest)
         if self.dim % self.n_heads:
             raise ValueError(f"n_heads {self.n_heads} does not divide dim {self.dim}")
         for name, choices in (("norm", NORMS), ("pos", POSITIONS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+            check_choice(name, getattr(self, name), choices)
         if self.pos == "rope" and self.head_dim % 2:
             raise ValueError(f"rope needs an even head width, got {self.head_dim}")
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_at_least
+
 MAX_CHAINS = 5
 
 
@@ -153,8 +155,7 @@ def make_prompts(seed: int, n_chains: int, n_prompts: int) -> list[Prompt]:
     """
     if not 1 <= n_chains <= MAX_CHAINS:
         raise ValueError(f"n_chains must lie between 1 and {MAX_CHAINS}, got {n_chains}")
-    if n_prompts < 1:
-        raise ValueError(f"n_prompts must be >= 1, got {n_prompts}")
+    check_at_least("n_prompts", n_prompts, 1)
     rng = np.random.default_rng(seed)
     return [_write_prompt(rng, n_chains) for _ in range(n_prompts)]
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least, check_choice
+
 BOS = 0
 ROLE_NAMES = ("src", "brg1", "brg2", "end", "query")
 COUNTERFACTUALS = ("query", "bridge", "end")
@@ -32,8 +34,7 @@ class TaskConfig:
 
     def __post_init__(self):
         for name, least in (("n_chains", 1), ("n_onehop", 0), ("n_special", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), least)
         if self.vocab_size < self.n_entities:
             raise ValueError(
                 f"vocab_size {self.vocab_size} is too small: {self.n_chains} chains and "
@@ -92,8 +93,7 @@ def sample_batch(key: jax.Array, config: TaskConfig, batch_size: int) -> TwoHopB
     Raises:
       ValueError: `batch_size` below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    check_at_least("batch_size", batch_size, 1)
     K, M = config.n_chains, config.n_onehop
     entity_key, order_key, target_key = jax.random.split(key, 3)
     entities = _permutations(entity_key, batch_size, config.vocab_size)[:, : config.n_entities]
@@ -130,8 +130,7 @@ def counterfactual(batch: TwoHopBatch, kind: str, other: jax.Array) -> TwoHopBat
     Raises:
       ValueError: an unknown kind.
     """
-    if kind not in COUNTERFACTUALS:
-        raise ValueError(f"kind must be one of {', '.join(COUNTERFACTUALS)}, got {kind!r}")
+    check_choice("kind", kind, COUNTERFACTUALS)
     rows = jnp.arange(batch.tokens.shape[0])
     pair = jnp.stack([batch.target, other], axis=1)
     tokens, chains, positions, target = batch.tokens, batch.chains, batch.positions, batch.target

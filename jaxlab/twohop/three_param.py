@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least
+
 
 class ThreeParam(NamedTuple):
     """Strengths of the parent copy, of the bridge query and of the read-out."""
@@ -65,8 +67,7 @@ def three_param_flow(
     """
     if not isinstance(lr, jax.core.Tracer) and not lr > 0:
         raise ValueError(f"lr must be positive, got {lr}")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be >= 1, got {n_steps}")
+    check_at_least("n_steps", n_steps, 1)
 
     def step(p, _):
         loss, slope = jax.value_and_grad(three_param_loss)(p, n, n_out)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxlab import parallel
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.twohop.model import (
     ModelConfig,
     Params,
@@ -59,15 +60,11 @@ class TrainConfig:
     keep_every: int = 0
 
     def __post_init__(self):
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
-            )
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         for name in ("batch_size", "steps", "eval_every", "eval_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), 1)
 
 
 class TrainResult(NamedTuple):

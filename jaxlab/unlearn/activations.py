@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.unlearn.static_checks import require_not_negative, require_same_shape
+from jaxlab.checks import check_at_least, check_equal_shapes
+from jaxlab.unlearn.static_checks import require_not_negative
 
 
 def rmu_loss(acts: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
@@ -26,7 +27,7 @@ def rmu_loss(acts: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
         raise ValueError(
             f"acts [B, T, D] and target [D] must agree, got {acts.shape} and {target.shape}"
         )
-    require_same_shape(acts_without_features=acts[..., 0], mask=mask)
+    check_equal_shapes(acts_without_features=acts[..., 0], mask=mask)
     distance = jnp.mean(jnp.square(acts - target), axis=-1)
     rows = jnp.sum(jnp.where(mask, distance, 0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
     return rows.mean()
@@ -38,8 +39,7 @@ def control_vector(key: jax.Array, dim: int, *, coeff: float) -> jax.Array:
     Raises:
       ValueError: dim < 1 or coeff < 0.
     """
-    if dim < 1:
-        raise ValueError(f"dim must be >= 1, got {dim}")
+    check_at_least("dim", dim, 1)
     require_not_negative("coeff", coeff)
     direction = jax.random.uniform(key, (dim,), minval=np.finfo(np.float32).tiny)
     return coeff * direction / jnp.linalg.norm(direction)

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxlab.checks import check_choice
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
-from jaxlab.unlearn.static_checks import require_choice
 from jaxlab.unlearn.types import LMBatch
 
 SUBSET_MODES = ("random", "shortest")
@@ -131,7 +131,7 @@ def relearn_subset(
     Raises:
       ValueError: fraction outside (0, 1], unknown mode, or no rows.
     """
-    require_choice("mode", mode, SUBSET_MODES)
+    check_choice("mode", mode, SUBSET_MODES)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
     lengths = np.asarray(lengths)

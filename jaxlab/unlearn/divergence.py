@@ -8,8 +8,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.unlearn.preference_losses import ga_loss, npo_loss
-from jaxlab.unlearn.static_checks import require_choice, require_positive
+from jaxlab.unlearn.static_checks import require_positive
 
 
 def divergence_curve(
@@ -42,15 +43,14 @@ def divergence_curve(
     Raises:
       ValueError: unknown loss, beta <= 0, num_steps < 0, or shapes that do not fit.
     """
-    require_choice("loss", loss, ("ga", "npo"))
+    check_choice("loss", loss, ("ga", "npo"))
     require_positive("beta", beta)
     x, y, theta0 = jnp.asarray(x), jnp.asarray(y), jnp.asarray(theta0)
     if x.ndim != 2 or y.shape != x.shape[:1] or theta0.shape != x.shape[1:]:
         raise ValueError(
             f"need x [n, d], y [n] and theta0 [d], got {x.shape}, {y.shape} and {theta0.shape}"
         )
-    if num_steps < 0:
-        raise ValueError(f"num_steps must be >= 0, got {num_steps}")
+    check_at_least("num_steps", num_steps, 0)
     return _curve(x, y, theta0, loss, lr, num_steps, beta)
 
 

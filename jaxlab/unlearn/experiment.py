@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Set
 from typing import Any
 
+from jaxlab.checks import check_at_least
 from jaxlab.runs import Claim, Run, check_choices, check_least, not_run, option
 from jaxlab.unlearn.answers import FORMATS
 from jaxlab.unlearn.data import SUBSET_MODES
@@ -274,8 +275,7 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"tofu_authors must be <= 20, the authors with wrong answers, got {config.tofu_authors}"
         )
-    if config.chain_sequences < 50:
-        raise ValueError(f"chain_sequences must be >= 50, got {config.chain_sequences}")
+    check_at_least("chain_sequences", config.chain_sequences, 50)
     if config.tofu_width % 8:
         raise ValueError(f"tofu_width must be a multiple of 8, got {config.tofu_width}")
     if config.half_settings > 3:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.checks import check_at_least
+
 CHAINS = ("retain", "forget1", "forget2")
 
 
@@ -39,8 +41,7 @@ def markov_mixture(*, num_states: int = 10, leakage: float = 0.2) -> MarkovMixtu
     Raises:
       ValueError: other values.
     """
-    if num_states < 3:
-        raise ValueError(f"num_states must be >= 3, got {num_states}")
+    check_at_least("num_states", num_states, 3)
     if not 0 <= leakage < 1:
         raise ValueError(f"leakage must lie in [0, 1), got {leakage}")
     owned = num_states // 3

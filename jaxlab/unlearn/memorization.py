@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
-from jaxlab.unlearn.static_checks import require_same_shape
 
 
 def exact_memorization(
@@ -48,8 +48,7 @@ def repetition_rate(tokens: Sequence[int], *, n: int = 4) -> float:
     Raises:
       ValueError: n < 1.
     """
-    if n < 1:
-        raise ValueError(f"n must be >= 1, got {n}")
+    check_at_least("n", n, 1)
     tokens = [int(token) for token in tokens]
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
@@ -59,7 +58,7 @@ def _compare(
     pred: np.ndarray, labels: np.ndarray, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scored, scored and predicted), `[B, T]` bool."""
-    require_same_shape(pred=pred, labels=labels)
+    check_equal_shapes(pred=pred, labels=labels)
     pred, labels = np.asarray(pred), np.asarray(labels)
     scored = labels != ignore_index
     return scored, scored & (pred == labels)

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from jaxlab.unlearn.static_checks import require_choice, require_not_negative, require_positive
+from jaxlab.checks import check_choice
+from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 METHODS = ("ga", "npo", "simnpo", "idk", "dpo", "kto", "wga", "none")
 RETAINS = ("none", "nll", "kl")
@@ -66,9 +67,9 @@ class UnlearnConfig:
     reduction: str = "token"
 
     def __post_init__(self):
-        require_choice("method", self.method, METHODS)
-        require_choice("retain", self.retain, RETAINS)
-        require_choice("reduction", self.reduction, REDUCTIONS)
+        check_choice("method", self.method, METHODS)
+        check_choice("retain", self.retain, RETAINS)
+        check_choice("reduction", self.reduction, REDUCTIONS)
         require_positive("beta", self.beta)
         require_not_negative("gamma", self.gamma)
 
@@ -95,7 +96,7 @@ def method_config(name: str, **overrides: Any) -> UnlearnConfig:
     Raises:
       ValueError: another name, or a field that is not valid.
     """
-    require_choice("method", name, _NAMES)
+    check_choice("method", name, _NAMES)
     method, plus, retain = name.partition("+")
     fields = {"method": method, "retain": _SUFFIXES[plus + retain]} | _DEFAULTS.get(name, {})
     return UnlearnConfig(**(fields | overrides))

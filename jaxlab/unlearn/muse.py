@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import check_at_least
 from jaxlab.unlearn.data import QA
 from jaxlab.unlearn.rouge import rouge_l
 from jaxlab.unlearn.types import LMBatch
@@ -86,8 +87,7 @@ def chunk_text(
     Raises:
       ValueError: a text without tokens, or rows of less than two.
     """
-    if max_len < 2:
-        raise ValueError(f"max_len must be >= 2, got {max_len}")
+    check_at_least("max_len", max_len, 2)
     ids = np.asarray(encode(text), np.int32)
     if ids.size == 0:
         raise ValueError("the text has no tokens")

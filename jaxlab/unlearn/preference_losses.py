@@ -9,11 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.unlearn.static_checks import (
-    require_not_negative,
-    require_positive,
-    require_same_shape,
-)
+from jaxlab.checks import check_equal_shapes
+from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 
 def ga_loss(logp: jax.Array) -> jax.Array:
@@ -98,7 +95,7 @@ def dpo_loss(
     """
     win = _log_ratio(win_logp, ref_win_logp, beta)
     lose = _log_ratio(lose_logp, ref_lose_logp, beta)
-    require_same_shape(win_logp=win, lose_logp=lose)
+    check_equal_shapes(win_logp=win, lose_logp=lose)
     return _softplus(-beta * (win - lose)) * (2 / beta)
 
 
@@ -133,14 +130,14 @@ def kto_loss(logp: jax.Array, ref_logp: jax.Array, z_ref: jax.Array, *, beta: fl
 
 def _log_ratio(logp: ArrayLike, ref_logp: ArrayLike, beta: float) -> jax.Array:
     require_positive("beta", beta)
-    require_same_shape(logp=logp, ref_logp=ref_logp)
+    check_equal_shapes(logp=logp, ref_logp=ref_logp)
     return jnp.asarray(logp) - jnp.asarray(ref_logp)
 
 
 def _simnpo_margin(logp: ArrayLike, length: ArrayLike, beta: float, gamma: float) -> jax.Array:
     require_positive("beta", beta)
     require_not_negative("gamma", gamma)
-    require_same_shape(logp=logp, length=length)
+    check_equal_shapes(logp=logp, length=length)
     return beta * (jnp.asarray(logp) / _at_least_one(length)) + gamma
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxlab.unlearn.static_checks import require_same_shape
+from jaxlab.checks import check_equal_shapes
 
 
 def min_k_score(token_logp: ArrayLike, mask: ArrayLike, *, k: float = 0.4) -> np.ndarray:
@@ -25,7 +25,7 @@ def min_k_score(token_logp: ArrayLike, mask: ArrayLike, *, k: float = 0.4) -> np
 
     Source: Shi et al., "Detecting Pretraining Data from Large Language Models", arXiv 2310.16789.
     """
-    require_same_shape(token_logp=token_logp, mask=mask)
+    check_equal_shapes(token_logp=token_logp, mask=mask)
     if not 0 < k <= 1:
         raise ValueError(f"k must lie in (0, 1], got {k}")
     token_logp, mask = np.asarray(token_logp, np.float64), np.asarray(mask, bool)
@@ -53,7 +53,7 @@ def min_kpp_score(
 
     Source: Zhang et al., "Min-K%++", arXiv 2404.02936.
     """
-    require_same_shape(token_logp=token_logp, mean=mean, var=var)
+    check_equal_shapes(token_logp=token_logp, mean=mean, var=var)
     deviation = np.sqrt(np.maximum(np.asarray(var, np.float64), 1e-12))
     return min_k_score((np.asarray(token_logp, np.float64) - mean) / deviation, mask, k=k)
 
@@ -63,14 +63,14 @@ def zlib_score(nll: np.ndarray, texts: Sequence[str]) -> np.ndarray:
 
     Source: Carlini et al., "Extracting Training Data from Large Language Models", 2021.
     """
-    require_same_shape(nll=nll, texts=np.zeros(len(texts)))
+    check_equal_shapes(nll=nll, texts=np.zeros(len(texts)))
     sizes = [len(zlib.compress(text.encode("utf-8"))) for text in texts]
     return np.asarray(nll, np.float64) / sizes
 
 
 def reference_score(nll: np.ndarray, ref_nll: np.ndarray) -> np.ndarray:
     """NLL of each text `[B]` less that under a model that was not trained on it."""
-    require_same_shape(nll=nll, ref_nll=ref_nll)
+    check_equal_shapes(nll=nll, ref_nll=ref_nll)
     return np.asarray(nll, np.float64) - np.asarray(ref_nll, np.float64)
 
 

@@ -9,8 +9,8 @@ Source: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 24
 import json
 from importlib import resources
 
+from jaxlab.checks import check_choice
 from jaxlab.unlearn.data import QA, load_qa
-from jaxlab.unlearn.static_checks import require_choice
 
 NAMES = (
     "full",
@@ -35,7 +35,7 @@ def load_tofu(name: str) -> list[QA]:
     Raises:
       ValueError: another name.
     """
-    require_choice("name", name, NAMES)
+    check_choice("name", name, NAMES)
     with resources.as_file(_FOLDER / f"{name}.json") as path:
         return load_qa(path)
 
@@ -54,5 +54,5 @@ def load_tofu_logs(name: str) -> dict:
     Raises:
       ValueError: another name.
     """
-    require_choice("name", name, LOGS)
+    check_choice("name", name, LOGS)
     return json.loads((_FOLDER / f"eval_log_llama2-7b_{name}.json").read_text("utf-8"))

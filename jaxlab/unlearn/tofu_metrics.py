@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import ks_2samp
 
-from jaxlab.unlearn.static_checks import require_choice, require_same_shape
+from jaxlab.checks import check_choice, check_equal_shapes
 
 RATIO_MEANS = ("geometric", "arithmetic")
 RATIO_KINDS = ("forget", "utility")
@@ -70,7 +70,7 @@ def normalized_prob(logp: np.ndarray, length: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: unequal shapes.
     """
-    require_same_shape(logp=logp, length=length)
+    check_equal_shapes(logp=logp, length=length)
     return np.exp(np.asarray(logp, np.float64) / np.maximum(length, 1))
 
 
@@ -105,7 +105,7 @@ def truth_ratio(
     Raises:
       ValueError: unknown mean, or other shapes.
     """
-    require_choice("mean", mean, RATIO_MEANS)
+    check_choice("mean", mean, RATIO_MEANS)
     para_nll, pert_nll = _paired(para_nll, pert_nll)
     difference = para_nll[:, None] - pert_nll
     if mean == "geometric":
@@ -121,7 +121,7 @@ def truth_ratio_score(ratio: np.ndarray, *, kind: str = "forget") -> float:
     Raises:
       ValueError: unknown kind, no ratios, or ratios that are negative or NaN.
     """
-    require_choice("kind", kind, RATIO_KINDS)
+    check_choice("kind", kind, RATIO_KINDS)
     ratio = np.asarray(ratio, np.float64)
     if ratio.size == 0 or not (ratio >= 0).all():
         raise ValueError(f"truth ratios must be >= 0 and not empty, got {ratio}")

@@ -7,12 +7,8 @@ no mark at all gives 0.
 import jax
 import jax.numpy as jnp
 
-from jaxlab.unlearn.static_checks import (
-    require_choice,
-    require_not_negative,
-    require_positive,
-    require_same_shape,
-)
+from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 KL_DIRECTIONS = ("ref_to_model", "model_to_ref")
 
@@ -46,8 +42,8 @@ def token_divergence(
     direction: str = "ref_to_model",
 ) -> tuple[jax.Array, jax.Array]:
     """The divergence at each position `[...]` and which of them count; see `kl_loss`."""
-    require_choice("direction", direction, KL_DIRECTIONS)
-    require_same_shape(logits=logits, ref_logits=ref_logits)
+    check_choice("direction", direction, KL_DIRECTIONS)
+    check_equal_shapes(logits=logits, ref_logits=ref_logits)
     log_pi, log_ref = _log_softmax(logits), _log_softmax(ref_logits)
     first, second = (log_ref, log_pi) if direction == "ref_to_model" else (log_pi, log_ref)
     possible = first > -jnp.inf  # 0 log 0 = 0, with a finite gradient
@@ -55,7 +51,7 @@ def token_divergence(
     divergence = jnp.sum(jnp.exp(first) * difference, axis=-1)
     if mask is None:
         mask = jnp.ones(divergence.shape, bool)
-    require_same_shape(logits_without_vocabulary=divergence, mask=mask)
+    check_equal_shapes(logits_without_vocabulary=divergence, mask=mask)
     return divergence, jnp.asarray(mask)
 
 
@@ -128,7 +124,7 @@ def undial_loss(
     Source: Dong et al., arXiv 2402.10052.
     """
     require_positive("beta", beta)
-    require_same_shape(logits=logits, ref_logits=ref_logits)
+    check_equal_shapes(logits=logits, ref_logits=ref_logits)
     lowered = jnp.asarray(ref_logits) - beta * _is_label(labels, ref_logits)
     return _soft_cross_entropy(logits, lowered, mask)
 
@@ -151,7 +147,7 @@ def ceu_loss(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean `[]` of `values` over `mask`, both `[...]`; 0 where nothing is marked."""
-    require_same_shape(values=values, mask=mask)
+    check_equal_shapes(values=values, mask=mask)
     mask = jnp.asarray(mask)
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
 
@@ -162,7 +158,7 @@ def _soft_cross_entropy(logits: jax.Array, target_logits: jax.Array, mask: jax.A
 
 
 def _is_label(labels: jax.Array, logits: jax.Array) -> jax.Array:
-    require_same_shape(labels=labels, logits_without_vocabulary=jnp.asarray(logits)[..., 0])
+    check_equal_shapes(labels=labels, logits_without_vocabulary=jnp.asarray(logits)[..., 0])
     return jnp.arange(logits.shape[-1]) == jnp.asarray(labels)[..., None]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from jaxlab.checks import check_at_least
 from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead, summed
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.objective import ApplyFn, Objective, make_objective, output_logprobs
@@ -80,8 +81,7 @@ def reference_logprobs(
     Raises:
       ValueError: batch_size < 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    check_at_least("batch_size", batch_size, 1)
     count = batch.tokens.shape[0]
     batch_size = max(min(batch_size, count), 1)
     if head is not None and head.scored is None and count:
@@ -243,8 +243,7 @@ def _check_sizes(
         raise ValueError(f"{name} is empty; give at least one row")
     if not 1 <= batch_size <= count:
         raise ValueError(f"batch_size must lie in 1..{count}, the rows of {name}, got {batch_size}")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+    check_at_least("num_steps", num_steps, 1)
     if num_snapshots is not None and (num_snapshots < 1 or num_steps % num_snapshots):
         raise ValueError(
             f"num_snapshots must divide the {num_steps} steps evenly, got {num_snapshots}"

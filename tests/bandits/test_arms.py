@@ -67,7 +67,7 @@ def test_jit_and_vmap():
         (lambda: bandits.arm_stats([0], [1.0], 1, sigma=np.inf), ValueError, "sigma must be pos"),
         (lambda: bandits.arm_stats([0], [1.0], 2, sigma=np.ones(3)), ValueError, r"shape \(3,\)"),
         (lambda: bandits.returns_to_arms(np.ones(3)), ValueError, r"\[K, n\], got shape \(3,\)"),
-        (lambda: bandits.returns_to_arms(np.ones((2, 2)), np.ones(2)), ValueError, "mask must"),
+        (lambda: bandits.returns_to_arms(np.ones((2, 2)), np.ones(2)), ValueError, "shapes must"),
         (lambda: bandits.returns_to_arms([[np.nan, 1.0]]), ValueError, "returns hold NaN"),
         (lambda: bandits.returns_to_arms([[1.0]], [[False]]), ValueError, "masked out"),
         (lambda: bandits.good_bad_instance(jax.random.key(0), 0), ValueError, "num_arms"),

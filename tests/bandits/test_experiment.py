@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxlab.bandits import experiment
-from jaxlab.runs import Run, read_claims
-from tests.experiments import check_restart
+from jaxlab.runs import Run
+from tests.experiments import check_restart, check_rows
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -43,9 +43,7 @@ def finished(tmp_path_factory):
 
 def test_every_row_is_measured(finished):
     workdir, claims = finished
-    assert [claim.id for claim in claims] == ROWS
-    assert read_claims(workdir / "claims.json") == claims
-    verdicts = {claim.id: claim.verdict for claim in claims}
+    verdicts = check_rows(workdir, claims, ROWS)
     assert [verdicts[row] for row in ("C8", "C9", "C10")] == ["pass"] * 3
     assert verdicts["C11"] == "not run"
     for row in ("C1", "C2", "C3"):

@@ -160,7 +160,7 @@ GOOD = np.ones(3)
         (lambda: bandits.reference_policy(np.ones((2, 2))), r"se2 must be a vector .*\(2, 2\)"),
         (lambda: bandits.radius_grid(GOOD, 0), "num_radii must be >= 1, got 0"),
         (lambda: bandits.radius_grid(GOOD, 3, 1.0), "decay must be > 1, got 1.0"),
-        (lambda: bandits.trust_region_support(np.ones(2), GOOD, 1.0), r"\(2,\) and \(3,\)"),
+        (lambda: bandits.trust_region_support(np.ones(2), GOOD, 1.0), r"values \(2,\), se2 \(3,\)"),
         (lambda: bandits.trust_region_support([1, np.nan, 0], GOOD, 1.0), "values hold NaN"),
         (lambda: bandits.trust_region_support(GOOD, GOOD, -1.0), "radii must be >= 0, got -1"),
         (lambda: bandits.trust_region_support(GOOD, GOOD, np.nan), "radii must be >= 0, got nan"),

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from jaxlab.icl import experiment
-from jaxlab.runs import Run, read_claims
-from tests.experiments import check_restart
+from jaxlab.runs import Run
+from tests.experiments import check_restart, check_rows
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -38,9 +38,7 @@ def finished(tmp_path_factory):
 
 def test_every_row_is_measured(finished):
     workdir, claims = finished
-    assert [claim.id for claim in claims] == ROWS
-    assert read_claims(workdir / "claims.json") == claims
-    verdicts = {claim.id: claim.verdict for claim in claims}
+    verdicts = check_rows(workdir, claims, ROWS)
     assert verdicts.pop("IL7") == "reported"
     verdicts.pop("IL4b")  # a share of draws is still on the plateau after so few steps
     verdicts.pop("IL2b")

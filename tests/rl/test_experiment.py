@@ -11,7 +11,8 @@ from jaxlab import rl
 from jaxlab.rl import experiment
 from jaxlab.rl.progress_log import ProgressLog
 from jaxlab.rl.studies import own, own_on_device
-from jaxlab.runs import Run, latest_step, read_claims
+from jaxlab.runs import Run, latest_step
+from tests.experiments import check_rows
 
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
@@ -39,9 +40,7 @@ def finished(tmp_path_factory):
 
 def test_every_row_is_measured(finished):
     workdir, claims = finished
-    assert [claim.id for claim in claims] == ROWS
-    assert read_claims(workdir / "claims.json") == claims
-    verdicts = {claim.id: claim.verdict for claim in claims}
+    verdicts = check_rows(workdir, claims, ROWS)
     assert verdicts["C11"] == "pass"
     assert np.load(workdir / "results" / "devices.npz")["dual"] <= 1e-6
     assert [verdicts[row] for row in ("C7", "C8", "C10")] == ["not run"] * 3

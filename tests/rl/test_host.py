@@ -266,7 +266,7 @@ def test_a_second_signal_does_not_wait():
         ({"n_samplers": 0}, "n_samplers must be >= 1, got 0"),
         ({"max_seconds": 0.0}, "max_seconds must be positive, got 0.0"),
         ({"max_updates": 0}, "max_updates must be positive or None, got 0"),
-        ({"mode": "threads"}, "mode must be one of async, sync, dual, pmap, got threads"),
+        ({"mode": "threads"}, "mode must be one of async, sync, dual, pmap, got 'threads'"),
         ({"capacity": 8}, "capacity must hold a step of every environment, got 8"),
     ],
 )

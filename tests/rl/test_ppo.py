@@ -52,7 +52,7 @@ def test_gae_by_hand():
     advantage, returns = rl.gae(reward, value, next_value, terminated, truncated, 0.9, 0.8)
     np.testing.assert_allclose(advantage, want, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(returns, want + value, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match=r"one shape \[T, N\], got"):
+    with pytest.raises(ValueError, match=r"shapes must be equal, got reward \(3, "):
         rl.gae(reward[:3], value, next_value, terminated, truncated, 0.9, 0.8)
 
 

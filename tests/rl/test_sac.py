@@ -185,7 +185,7 @@ def test_flops_are_those_of_the_compiled_step():
         ({"tau": 0.0}, r"tau must lie in \(0, 1\], got 0.0"),
         ({"init_alpha": 0.0}, "init_alpha must be positive"),
         ({"critic_lr": -1.0}, "critic_lr must be positive"),
-        ({"order": "both"}, "order must be one of sequential, parallel, got both"),
+        ({"order": "both"}, "order must be one of sequential, parallel, got 'both'"),
         ({"log_std_min": 3.0}, r"log_std_min must be below log_std_max 2.0, got 3.0"),
     ],
 )

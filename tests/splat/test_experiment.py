@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxlab import splat
-from jaxlab.runs import Run, read_claims
+from jaxlab.runs import Run
 from jaxlab.splat import capture_fit, experiment
-from tests.experiments import check_restart
+from tests.experiments import check_restart, check_rows
 from tests.splat.scenes import DATA
 
 TINY = dataclasses.replace(
@@ -41,9 +41,7 @@ def finished(tmp_path_factory):
 
 def test_every_row_is_measured(finished):
     workdir, claims = finished
-    assert [claim.id for claim in claims] == ROWS + CONTROLS
-    assert read_claims(workdir / "claims.json") == claims
-    verdicts = {claim.id: claim.verdict for claim in claims}
+    verdicts = check_rows(workdir, claims, ROWS + CONTROLS)
     assert verdicts["S8"] == "pass"
     assert verdicts["S9"] == "reported"  # one backbone
     assert verdicts["S11"] == verdicts["S12"] == "not run"

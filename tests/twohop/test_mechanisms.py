@@ -225,7 +225,7 @@ def test_patches_trace_the_circuits_flow(batch, sequential, kind, carriers):
 
 def test_patch_sweep_refuses(batch, sequential):
     params, config, *_ = sequential
-    with pytest.raises(ValueError, match=r"\(128, 22\) and \(128, 20\)"):
+    with pytest.raises(ValueError, match=r"\(128, 22\), corrupt_tokens \(128, 20\)"):
         twohop.patch_sweep(
             params,
             batch.tokens,

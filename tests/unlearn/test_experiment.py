@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from jaxlab import lm, unlearn
-from jaxlab.runs import Run, read_claims
+from jaxlab.runs import Run
 from jaxlab.unlearn import answers, experiment
 from jaxlab.unlearn.studies import tofu_search
+from tests.experiments import check_rows
 from tests.unlearn.test_muse import write_folder
 from tests.unlearn.tiny import tree_close
 
@@ -46,9 +47,7 @@ def finished(tmp_path_factory):
 @pytest.mark.slow
 def test_every_row_is_there(finished):
     workdir, claims = finished
-    assert [claim.id for claim in claims] == ROWS + LEFT_OUT
-    assert read_claims(workdir / "claims.json") == claims
-    verdicts = {claim.id: claim.verdict for claim in claims}
+    verdicts = check_rows(workdir, claims, ROWS + LEFT_OUT)
     assert {verdicts[row] for row in LEFT_OUT} == {"not run"}
     for row in ("N1", "N3", "S1", "S2", "N4", "N5"):
         assert verdicts[row] == "reported"  # the criteria are for trained models

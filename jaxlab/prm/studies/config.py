@@ -3,6 +3,7 @@
 import dataclasses
 
 from jaxlab import lm
+from jaxlab.checks import check_choice
 from jaxlab.prm.compact import EPSILONS, VOCAB_SIZE
 from jaxlab.prm.toy import ToyConfig
 from jaxlab.runs import check_choices, check_least, option
@@ -93,8 +94,7 @@ class AutoPRMConfig:
     @staticmethod
     def preset(name: str) -> "AutoPRMConfig":
         """The settings "smoke", "small" or "paper". Raises ValueError for another name."""
-        if name not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+        check_choice("preset", name, PRESETS)
         return PRESETS[name]
 
     @property

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.splat.backbones.dela import DeLA
 from jaxlab.splat.backbones.dgcnn import DGCNN
 from jaxlab.splat.backbones.layers import max_pool
@@ -106,12 +107,9 @@ def make_classifier(
     Raises:
       ValueError: an unknown name or size, or a rate outside [0, 1).
     """
-    if name not in CLASSIFIERS:
-        raise ValueError(f"classifier must be one of {', '.join(CLASSIFIERS)}, got {name!r}")
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be >= 1, got {num_classes}")
+    check_choice("classifier", name, CLASSIFIERS)
+    check_choice("size", size, SIZES)
+    check_at_least("num_classes", num_classes, 1)
     rate = _DROPOUT[name] if dropout is None else dropout
     if not 0 <= rate < 1:
         raise ValueError(f"dropout must lie in [0, 1), got {rate}")
