@@ -166,7 +166,8 @@ def _draw_candidates(
 ) -> tuple[_Drawn, tuple]:
     """k sub-solutions after what `caches` hold of each problem, whose next `logits` are [P, V].
 
-    live: [P], the problems that get any; those of the others are PAD. The caches that come back have a row for each candidate, those of a problem together.
+    live: [P], the problems that get any; those of the others are PAD. The caches that come back
+    have a row for each candidate, those of a problem together.
     """
     num_problems = len(live)
     tiles = jnp.repeat(jnp.arange(num_problems), k)

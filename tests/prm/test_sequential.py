@@ -108,7 +108,8 @@ def test_nothing_is_drawn_where_there_is_no_step(params, drawn):
     absent = np.arange(drawn.tokens.shape[1]) >= steps[:, None]
     assert absent.any()
     assert (drawn.tokens[absent] == PAD).all()
-    assert (drawn.logp[absent] == 0).all() and (drawn.logp[~absent] < 0).all()
+    assert (drawn.logp[absent] == 0).all()
+    assert (drawn.logp[~absent] < 0).all()
 
 
 def test_nothing_is_drawn_after_a_refused_step(params):
@@ -116,8 +117,10 @@ def test_nothing_is_drawn_after_a_refused_step(params):
     drawn = rollouts.sample(
         KEY, params, None, CFG, unanswerable, epsilon=0.75, choose=sequential.first_right, k=2
     )
-    assert (drawn.logp[:, 0] < 0).all() and (drawn.logp[:, 1:] == 0).all()
-    assert not drawn.accepted.any() and (drawn.tokens[:, 1:] == PAD).all()
+    assert (drawn.logp[:, 0] < 0).all()
+    assert (drawn.logp[:, 1:] == 0).all()
+    assert not drawn.accepted.any()
+    assert (drawn.tokens[:, 1:] == PAD).all()
 
 
 def test_choices():
