@@ -22,11 +22,9 @@ class Config:
     size: str = option("tiny", "widths of the backbones", choices=SIZES)
     objects_per_class: int = option(30, "analytic objects a class, in training and in test")
     num_points: int = option(96, "Gaussians of an analytic object, or of one in cloud_root")
-    num_steps: int = option(200, "optimizer steps on analytic objects, or on those of cloud_root")
+    steps: int = option(200, "optimizer steps on analytic objects, or on those of cloud_root")
     batch_size: int = option(32, "objects a step of a tiny backbone, over all devices")
-    learning_rate: float = option(
-        2e-3, "largest learning rate of a tiny one (paper size: the recipe)"
-    )
+    lr: float = option(2e-3, "largest learning rate of a tiny one (paper size: the recipe)")
     weight_decay: float = option(1e-4, "decoupled weight decay of a tiny one")
     label_smoothing: float = option(0.0, "share of a tiny one's target spread over all classes")
     checkpoint_every: int = option(0, "steps between checkpoints of a training; 0 makes none")
@@ -46,7 +44,7 @@ PRESETS = {
     "smoke": Config(
         num_seeds=2,
         models=("pointnet",),
-        num_steps=150,
+        steps=150,
         fit_objects=1,
         fit_size=24,
         fit_gaussians=128,
@@ -58,7 +56,7 @@ PRESETS = {
         size="paper",
         objects_per_class=200,
         num_points=1024,
-        num_steps=20_000,
+        steps=20_000,
         checkpoint_every=1000,
         fit_objects=200,
         fit_size=128,
@@ -75,7 +73,7 @@ PRESETS = {
 _COUNTS = (
     "num_seeds",
     "objects_per_class",
-    "num_steps",
+    "steps",
     "batch_size",
     "fit_objects",
     "fit_size",

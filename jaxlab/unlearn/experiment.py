@@ -78,7 +78,7 @@ class Config:
     tofu_answer_tokens: int = option(40, "longest greedy answer, tokens")
     tofu_methods: tuple[str, ...] = option(tuple(METHODS), "methods compared")
     tofu_snapshots: int = option(5, "evaluations along each of their runs")
-    seeds: int = option(
+    num_seeds: int = option(
         3, "models made to forget in the rows of tofu that are judged; sweeps take the first"
     )
     other_percents: tuple[float, ...] = option(
@@ -157,7 +157,7 @@ PRESETS = {
         tofu_answer_tokens=16,
         tofu_methods=("GA", "GA+RT", "NPO+RT", "SimNPO+RT"),
         tofu_snapshots=1,
-        seeds=1,
+        num_seeds=1,
         other_percents=(),
         step_rounds=5,
         lr=2e-3,
@@ -170,7 +170,7 @@ PRESETS = {
         tofu_questions=300,
         tofu_general=117,
         tofu_snapshots=10,
-        seeds=5,
+        num_seeds=5,
         max_len=500,
     ),
 }
@@ -194,7 +194,7 @@ _COUNTS = (
     "tofu_general",
     "tofu_answer_tokens",
     "tofu_snapshots",
-    "seeds",
+    "num_seeds",
     "half_epochs",
     "half_settings",
     "quarter_questions",
@@ -249,8 +249,9 @@ def _tofu(config: Config, run: Run, bench: Bench, start: Any) -> list[Claim]:
         models = (bench._replace(number=number) for number in range(count))
         return [tofu_quarter.prepare(config, run, model, start) for model in models]
 
+    every = config.num_seeds
     studies = {
-        "quarter": lambda: tofu_quarter.measure(config, run, bench, start, quarters(config.seeds)),
+        "quarter": lambda: tofu_quarter.measure(config, run, bench, start, quarters(every)),
         "half": lambda: tofu_half.measure(config, run, bench, start),
         "relearning": lambda: tofu_relearning.measure(config, run, bench, start, *quarters(1)),
         "sweeps": lambda: tofu_sweeps.measure(config, run, bench, start),

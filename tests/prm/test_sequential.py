@@ -9,7 +9,7 @@ import pytest
 
 from jaxlab import lm
 from jaxlab.prm import compact, sequential
-from jaxlab.prm.compact import PAD, SEP
+from jaxlab.prm.compact import NONE, PAD, SEP
 from jaxlab.prm.packing import pack_judged
 from jaxlab.prm.studies import rollouts
 from jaxlab.prm.studies.config import TOY, AutoPRMConfig
@@ -113,7 +113,7 @@ def test_nothing_is_drawn_where_there_is_no_step(params, drawn):
 
 
 def test_nothing_is_drawn_after_a_refused_step(params):
-    unanswerable = [plan._replace(answers=[PAD] * len(plan.answers)) for plan in PLANS]
+    unanswerable = [plan._replace(answers=[NONE] * len(plan.answers)) for plan in PLANS]
     drawn = rollouts.sample(
         KEY, params, None, CFG, unanswerable, epsilon=0.75, choose=sequential.first_right, k=2
     )

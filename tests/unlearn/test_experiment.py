@@ -100,7 +100,7 @@ def test_every_part_runs(tmp_path):
         "retain_coeffs": (0.0, 1.0),
         "gammas": (0.0,),
         "betas": (2.5,),
-        "seeds": 2,
+        "num_seeds": 2,
         "other_percents": (3.0,),
     }
     claims = run_with(tmp_path, **config)
@@ -283,7 +283,7 @@ def test_fewer_rows_than_devices(folder, tmp_path):
             "leave out forget_percent",
         ),
         ({"other_percents": (100.0,)}, r"other_percents must lie in \(0, 100\)"),
-        ({"seeds": 0}, "seeds must be >= 1, got 0"),
+        ({"num_seeds": 0}, "num_seeds must be >= 1, got 0"),
         ({"experiment": "search", "model_dir": "x"}, "leave model_dir out"),
         ({"half_settings": 4}, "half_settings must be at most 3, got 4"),
         ({"tofu_methods": ("GA",)}, "tofu_methods must be of GA"),

@@ -209,7 +209,7 @@ def test_every_study_takes_every_model(without_models, tmp_path):
         tofu_vocab=600,
         tofu_length=128,
         tofu_methods=tuple(tofu_comparison.METHODS),
-        seeds=2,
+        num_seeds=2,
         other_percents=(1.0, 50.0),
         parts=tuple(experiment.PARTS),
         quarter_questions=40,

@@ -34,7 +34,7 @@ def trial(config, run: Run, model: str, features: str, seed: int) -> dict:
         trial_key(config, _TRAIN, seed),
         dataset(config, seed, 0),
         dataset(config, seed, 1),
-        cls_config(config, model, config.num_steps),
+        cls_config(config, model, config.steps),
         features,
         config.checkpoint_every,
     )
@@ -97,7 +97,7 @@ def _control(config, run: Run, model: str, name: str, change) -> dict:
         trial_key(config, _TRAIN, 0),
         change(dataset(config, 0, 0), 0),
         change(dataset(config, 0, 1), 1),
-        cls_config(config, model, config.num_steps),
+        cls_config(config, model, config.steps),
         "posq",
         config.checkpoint_every,
     )

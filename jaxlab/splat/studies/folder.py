@@ -90,7 +90,7 @@ def _trial(config, run: Run, model: str, features: str, seed: int) -> dict:
         trial_key(config, _TRAIN, seed),
         rows_of(~test),
         rows_of(test),
-        cls_config(config, model, config.num_steps),
+        cls_config(config, model, config.steps),
         features,
         config.checkpoint_every,
     )

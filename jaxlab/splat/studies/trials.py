@@ -40,7 +40,7 @@ def cls_config(config, model: str, num_steps: int) -> ClsConfig:
         feature_set=ALL,
         num_steps=num_steps,
         batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        learning_rate=config.lr,
         weight_decay=config.weight_decay,
         label_smoothing=config.label_smoothing,
     )

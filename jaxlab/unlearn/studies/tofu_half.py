@@ -29,7 +29,7 @@ _SETTINGS = {
 
 def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     """Every epoch of every setting; the best utility among checkpoints that have forgotten."""
-    found = [_one(config, run, bench._replace(number=n), start) for n in range(config.seeds)]
+    found = [_one(config, run, bench._replace(number=n), start) for n in range(config.num_seeds)]
     judged, paths = found[0]
     run.figure("half", figures.half(paths, judged.report(judged.retrained_logs)))
     return [_claim(config, found)]
@@ -111,7 +111,7 @@ def _claim(config, found: list[tuple[Scores, dict]]) -> Claim:
         + ", ".join(f"{name} {text}" for name, text in shown.items()),
         verdict(config, met),
         detail=f"Mini-TOFU, {config.half_epochs} epochs at {config.lr:g}, every epoch evaluated, "
-        f"{config.half_settings} settings a method, {config.seeds} models; original MU "
+        f"{config.half_settings} settings a method, {config.num_seeds} models; original MU "
         f"{np.mean(before):.3f}. Best FQ of NPO+RT at MU >= 0.9 of that: "
         + " ".join(f"{value:.2g}" for value in useful)
         + " (reported). At the end of the first, forget probability / MU / FQ: "

@@ -37,7 +37,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     """All methods at `forget_percent`, and on less and more."""
     percent = config.forget_percent
     found = []
-    for number in range(config.seeds):
+    for number in range(config.num_seeds):
         # What no criterion names runs once.
         names = [name for name in config.tofu_methods if number == 0 or name in _JUDGED]
         model = bench._replace(number=number)

@@ -84,7 +84,7 @@ def prepare(config, run: Run, bench: Bench, start: Any) -> Quarter:
 
 def measure(config, run: Run, bench: Bench, start: Any, quarters: list[Quarter]) -> list[Claim]:
     """The three parts, on every model."""
-    models = [bench._replace(number=number) for number in range(config.seeds)]
+    models = [bench._replace(number=number) for number in range(config.num_seeds)]
     searched = [
         _searched(config, run, model, quarter)
         for model, quarter in zip(models, quarters, strict=True)
