@@ -82,7 +82,7 @@ def our_step(cfg: lm.LMConfig, params: dict, prompts: np.ndarray):
     """A call that samples, rewards and updates once; one compiled program."""
     tx = optax.adamw(RATE, weight_decay=0.0)
     rows = PROMPTS * GROUP
-    mask = jnp.broadcast_to(jnp.arange(PROMPT + NEW_TOKENS) >= PROMPT, (rows, PROMPT + NEW_TOKENS))
+    mask = jnp.ones((rows, NEW_TOKENS), bool)
     tokens = jnp.asarray(prompts, jnp.int32)
 
     @jax.jit
@@ -105,9 +105,12 @@ def our_step(cfg: lm.LMConfig, params: dict, prompts: np.ndarray):
         whole = jnp.concatenate([tokens[tiles], drawn.tokens], axis=1)
 
         def loss(params):
-            log_probs = lm.token_log_probs(lm.forward(params, cfg, whole).logits, whole)
+            answered = slice(PROMPT - 1, None)  # the last token of the prompt gives the first law
+            hidden = lm.forward(params, cfg, whole).hidden[:, answered]
+            logits = lm.head_logits(params, cfg, hidden)
+            log_probs = lm.token_log_probs(logits, whole[:, answered])
             old = jax.lax.stop_gradient(log_probs)
-            return prm.ppo_loss(log_probs, old, advantages, mask[:, 1:]).loss
+            return prm.ppo_loss(log_probs, old, advantages, mask).loss
 
         updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
         return optax.apply_updates(params, updates), opt_state

@@ -25,6 +25,7 @@ from jaxlab.lm.generation import generate, generation_defaults, stream_generate
 from jaxlab.lm.hf_checkpoint import load_hf, save_hf
 from jaxlab.lm.hf_config import config_from_hf, config_to_hf
 from jaxlab.lm.hf_lora import load_lora
+from jaxlab.lm.layers import head_logits
 from jaxlab.lm.lora import Lora, init_lora, merge_lora
 from jaxlab.lm.losses import (
     next_token_loss,
@@ -74,6 +75,7 @@ __all__ = [
     "forward",
     "generate",
     "generation_defaults",
+    "head_logits",
     "init_cache",
     "init_lora",
     "init_params",

@@ -135,7 +135,11 @@ def embed(
 
 
 def head_logits(params: dict, cfg: LMConfig, hidden: jax.Array) -> jax.Array:
-    """Next-token logits [..., V] in float32 of final hidden states [..., D]."""
+    """Next-token logits [..., V] in float32 of final hidden states [..., D].
+
+    For a loss of a few positions: hidden states of `forward` are not turned into logits unless
+    the logits are used, so a program that takes `hidden` alone makes none of the others.
+    """
     flat = hidden.reshape(-1, hidden.shape[-1])
     head = params.get("head", {})
     if cfg.tie_embeddings:

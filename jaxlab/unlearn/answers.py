@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from jaxlab import lm
-from jaxlab.lm.layers import head_logits
 from jaxlab.unlearn.data import encode_qa, stack_rows
 from jaxlab.unlearn.log_probs import IGNORE_INDEX, ChunkedHead
 from jaxlab.unlearn.objective import ApplyFn
@@ -130,7 +129,7 @@ def scoring(cfg: lm.LMConfig) -> tuple[ApplyFn, ChunkedHead]:
 
 
 def _head_logits(cfg: lm.LMConfig, weights: dict, hidden: jax.Array) -> jax.Array:
-    return head_logits(weights, cfg, hidden)
+    return lm.head_logits(weights, cfg, hidden)
 
 
 def answer_lengths(rows: LMBatch) -> np.ndarray:
