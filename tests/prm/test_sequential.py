@@ -95,7 +95,7 @@ def test_log_probabilities_are_those_of_the_text(params, drawn):
 
 
 def test_chunks_do_not_change_what_is_drawn(params, drawn, verifier, monkeypatch):
-    monkeypatch.setattr(rollouts, "ROWS", (6,))
+    monkeypatch.setattr(rollouts, "ROWS", 6)
     again = rollouts.sample(
         KEY, params, verifier, CFG, PLANS, epsilon=0.75, choose=sequential.most_rewarded, k=3
     )

@@ -17,7 +17,7 @@ from jaxlab.prm.studies.config import ROW_TOKENS, TOY
 from jaxlab.prm.studies.problems import PROMPT_TOKENS, known_answers, most_steps, plan_arrays
 from jaxlab.prm.verifier import Verifier
 
-ROWS = (64, 256)  # of a chunk, candidates counted: few sizes, for each is a program
+ROWS = 64  # of a chunk, candidates counted: larger ones leave the processor's cache
 SAMPLED, GREEDY = lm.SamplingConfig(), lm.SamplingConfig(temperature=0)
 
 
@@ -63,8 +63,7 @@ def sample(
     num_steps, max_new_tokens = most_steps(TOY, epsilon)
     num_steps = max(num_steps, *(len(plan.questions) for plan in plans))
     arrays = plan_arrays(plans, num_steps, cgd, prompt_tokens)
-    sizes = [max(1, rows // k) for rows in ROWS]
-    size = next((size for size in sizes if size >= len(plans)), sizes[-1])
+    size = max(1, ROWS // k)
     padded = -(-len(plans) // size) * size
     order = np.argsort([len(plan.questions) for plan in plans], kind="stable")
     chosen = order[np.arange(padded) % len(plans)]
