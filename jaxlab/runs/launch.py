@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 from jaxlab import parallel
 from jaxlab.runs.claims import count_verdicts, format_claims
-from jaxlab.runs.environment import enable_compilation_cache
+from jaxlab.runs.environment import enable_compilation_cache, keep_freed_memory
 from jaxlab.runs.options import (
     check_choices,
     config_from_flags,
@@ -57,6 +57,7 @@ def _main(name: str, experiment: ModuleType | SimpleNamespace, argv: Sequence[st
     if not values["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # jax tells at INFO which backends it did not find
     enable_compilation_cache()
+    keep_freed_memory()
     try:
         parallel.start_distributed(
             values.coordinator_address, values.num_processes, values.process_id
