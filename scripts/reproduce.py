@@ -5,7 +5,8 @@
 
 Each system runs in a process of its own, into WORKDIR/NAME; one that crashes becomes a red entry
 of WORKDIR/report.html with the last lines of its log, and the others still run. The exit code is 1
-if a system crashes or leaves out a row, and with --strict also if a claim fails.
+if a system crashes or leaves out a row, and with --strict also if a claim fails. At smoke most
+systems compile with `runs.quick_compiler_flags`, which are for a CPU.
 """
 
 import concurrent.futures

@@ -80,9 +80,23 @@ def test_an_unknown_system_is_named(reproduce):
     assert "unknown systems bad; there are good, crash, short" in result.stdout + result.stderr
 
 
-def test_every_registered_system_has_its_script():
+@pytest.fixture(scope="module")  # a second import would define its flags again
+def script():
     spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in module.SYSTEMS:
+    return module
+
+
+def test_every_registered_system_has_its_script(script):
+    for name in script.SYSTEMS:
         assert (ROOT / "scripts" / f"{name}.py").exists()
+    assert {*script.ALONE, *script.LONG, *script.COMPILED_IN_FULL} <= script.SYSTEMS.keys()
+
+
+def test_what_mostly_compiles_does_so_quickly_and_the_users_flags_win(script, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--mine")
+    monkeypatch.setattr(script, "quick_compiler_flags", lambda: "--quick")
+    assert script._environment("lm", "smoke")["XLA_FLAGS"] == "--quick --mine"
+    assert script._environment("lm", "small")["XLA_FLAGS"] == "--mine"
+    assert script._environment("two_hop_reasoning", "smoke")["XLA_FLAGS"] == "--mine"

@@ -125,10 +125,10 @@ def _iteration(config, look_up, seeds, curves, last, sft, verdict) -> list[Claim
                 and auto.mean() >= last["sft_continued"].mean()
             ),
             detail="Criterion: final + 0.06, step accuracy rises, at least fine-tuning continued. "
-            f"Verifier: {judged}; look-up tokens of the base {look_up:.3f}; candidates "
-            f"accepted by the exact sub-answer (seed 0) {oracle:.3f}. GRPO instead, the candidates "
-            "of a subquestion a group and the verifier's score the reward (seed 0): by round "
-            f"final {_path(grouped['final'])}; step {_path(grouped['step'])}; "
+            f"Verifier: {judged}; look-up tokens of the base, context shown, {look_up:.3f}; "
+            f"candidates accepted by the exact sub-answer (seed 0) {oracle:.3f}. GRPO instead, the "
+            "candidates of a subquestion a group and the verifier's score the reward (seed 0): by "
+            f"round final {_path(grouped['final'])}; step {_path(grouped['step'])}; "
             f"{grouped['informative_groups'].mean():.0%} of the groups informative, rate "
             f"{config.grpo_lr:g}; {TOY}",
         ),
@@ -254,7 +254,7 @@ def _provenance(seeds, last) -> Claim:
         holds(same),
         detail="Criterion: a round accepts the same texts when gold steps and answers are wrong. "
         "The verifier's own training reads the sub-answers of its problems. One whose labels are "
-        "rollouts that know final answers alone (first seed): final accuracy "
-        f"{last['rollout_labels'][0]:.3f} against {last['autoprm'][0]:.3f}, outcome reward "
-        f"{last['orm'][0]:.3f}; its precision {precision:.2f}",
+        "rollouts that know final answers alone, on half of the problems (first seed): final "
+        f"accuracy {last['rollout_labels'][0]:.3f} against {last['autoprm'][0]:.3f}, outcome "
+        f"reward {last['orm'][0]:.3f}; its precision {precision:.2f}",
     )

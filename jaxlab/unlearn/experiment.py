@@ -245,13 +245,12 @@ def _tofu(config: Config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     claims = simplicity.measure(config, run)
     claims += tofu_methods.measure(config, run, bench, start)
 
-    def quarters(count: int) -> list[tofu_quarter.Quarter]:
+    def quarters(count: int = config.num_seeds) -> list[tofu_quarter.Quarter]:
         models = (bench._replace(number=number) for number in range(count))
         return [tofu_quarter.prepare(config, run, model, start) for model in models]
 
-    every = config.num_seeds
     studies = {
-        "quarter": lambda: tofu_quarter.measure(config, run, bench, start, quarters(every)),
+        "quarter": lambda: tofu_quarter.measure(config, run, bench, start, quarters()),
         "half": lambda: tofu_half.measure(config, run, bench, start),
         "relearning": lambda: tofu_relearning.measure(config, run, bench, start, *quarters(1)),
         "sweeps": lambda: tofu_sweeps.measure(config, run, bench, start),
