@@ -28,6 +28,9 @@ def init_lora(
 ) -> Lora:
     """An adapter that changes nothing yet: A ~ normal(0, 1 / in), B = 0, scale alpha / rank.
 
+    Its matrices are float32 whatever the weights are, since Adam's moments of half-precision
+    parameters round to nothing; `forward` casts them to its compute dtype.
+
     `targets` are weight names of params["layers"]: wq, wk, wv, wo, w_up, w_gate, w_down. Raises
     ValueError for a target the model does not have or a rank outside [1, min(in, out)].
     """
@@ -49,10 +52,12 @@ def init_lora(
                 f"LoRA rank must be from 1 to min(in, out) = {min(n_in, n_out)} of {target}, "
                 f"got {rank}"
             )
-        noise = jax.random.normal(jax.random.fold_in(key, number), (n_layers, n_in, rank))
+        noise = jax.random.normal(
+            jax.random.fold_in(key, number), (n_layers, n_in, rank), jnp.float32
+        )
         layers.setdefault(group, {})[target] = {
-            "a": (noise / math.sqrt(n_in)).astype(weight.dtype),
-            "b": jnp.zeros((n_layers, rank, n_out), weight.dtype),
+            "a": noise / math.sqrt(n_in),
+            "b": jnp.zeros((n_layers, rank, n_out), jnp.float32),
         }
     return Lora(layers, float(alpha) / rank)
 

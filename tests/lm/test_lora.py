@@ -52,6 +52,27 @@ def test_beside_equals_merged(variant):
     np.testing.assert_allclose(logits[MASK], expected[MASK], atol=2e-4)
 
 
+def test_an_adapter_of_half_precision_weights_learns_in_float32():
+    cfg = tiny.config()
+    params = jax.tree.map(lambda x: x.astype(jnp.float16), tiny.perturbed(cfg))
+    lora = lm.init_lora(jax.random.key(0), params, rank=2, alpha=4.0)
+    assert {x.dtype for x in jax.tree.leaves(lora)} == {jnp.dtype("float32")}
+    tx = lm.make_optimizer(lm.OptimizerConfig())
+
+    @jax.jit
+    def step(lora, state):
+        gradient = jax.grad(
+            lambda lora: lm.next_token_loss(params, cfg, {"tokens": TOKENS}, lora=lora)[0]
+        )(lora)
+        updates, state = tx.update(gradient, state, lora)
+        return jax.tree.map(jnp.add, lora, updates), state
+
+    # The gradient of A is 0 at the start: float16 would divide it by an eps that rounds to 0.
+    lora, state = step(lora, tx.init(lora))
+    lora, _ = step(lora, state)
+    assert all(np.isfinite(x).all() and np.any(x) for x in jax.tree.leaves(lora))
+
+
 def test_gradients_reach_the_adapter_alone():
     cfg = tiny.config()
     params = tiny.perturbed(cfg)
