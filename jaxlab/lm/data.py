@@ -47,7 +47,8 @@ def read_documents(path: str | PathLike) -> list[str | Conversation]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}); convert it first") from error
     if path.suffix == ".jsonl":
-        lines = enumerate(content.splitlines(), start=1)
+        # Not splitlines, which also ends a line at U+2028 and others that JSON strings may hold.
+        lines = enumerate(content.split("\n"), start=1)
         return [_parse_line(f"{path}:{number}", line) for number, line in lines if line.strip()]
     if not content.strip():
         raise ValueError(f"{path} is empty; a document needs at least one word")
