@@ -29,8 +29,11 @@ def expected_max(scores: np.ndarray, n: int) -> np.ndarray:
         raise ValueError(f"n must be from 1 to the {m} scores at hand, got {n}")
     rank = np.arange(n, m + 1)
     # Logarithms, since C(m, n) leaves float64's range at m of about 1000.
-    log_weight = _log_choose(rank - 1, n - 1) - _log_choose(m, n)
-    return ordered[..., n - 1 :] @ np.exp(log_weight)
+    weight = np.exp(_log_choose(rank - 1, n - 1) - _log_choose(m, n))
+    taken = ordered[..., n - 1 :]
+    # A weight that has underflowed to 0 still makes -inf of -inf, not NaN.
+    impossible = np.isneginf(taken)
+    return np.where(impossible[..., 0], -np.inf, np.where(impossible, 0, taken) @ weight)
 
 
 def equivalent_n(scores: np.ndarray, target: float) -> float:

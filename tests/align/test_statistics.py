@@ -29,6 +29,11 @@ def test_expected_max_over_leading_axes_and_large_m():
 def test_expected_max_allows_minus_infinity():
     assert align.expected_max([-np.inf, 1.0, 2.0], 1) == -np.inf
     assert align.expected_max([-np.inf, 1.0, 2.0], 2) == pytest.approx(5 / 3)
+    # The weight of the lowest of 4096 is below the smallest float64, and still not 0.
+    scores = np.arange(4096.0)
+    scores[:300] = -np.inf
+    rows = np.stack([scores, np.arange(4096.0)])
+    np.testing.assert_array_equal(np.isneginf(align.expected_max(rows, 256)), [True, False])
 
 
 @pytest.mark.parametrize("n", [0, 4, -1])
