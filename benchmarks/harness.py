@@ -131,9 +131,11 @@ def format_seconds(seconds: float) -> str:
 def publish(
     title: str, rows: Sequence[Row], claims: Sequence[Claim] = (), workdir: str | None = None
 ) -> None:
-    """Prints the table and, given a directory, leaves table, figures and claims in it as a run."""
+    """Prints table and claims; given a directory, leaves them in it, with the figures, as a run."""
     table = format_table(title, rows)
     print(table)
+    for claim in claims:
+        print(f"{claim.id} {claim.verdict}: {claim.measured} ({claim.detail})")
     if workdir:
         with Run(workdir, {"benchmark": title}) as run:
             run.write_text("benchmark.md", table + "\n")

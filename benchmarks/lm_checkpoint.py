@@ -77,6 +77,7 @@ def peer_loss(model, rows: np.ndarray) -> float:
 
 def continue_greedily(model, prompt: np.ndarray, count: int) -> np.ndarray:
     tokens = torch.from_numpy(prompt.astype(np.int64))
+    model.generation_config.eos_token_id = None  # else `min_new_tokens` would bar it
     with torch.inference_mode():
         out = model.generate(
             tokens,

@@ -73,8 +73,6 @@ def main():
     ]
     table = [row for pair in rows.values() for row in pair.values()]
     harness.publish("SAC beside its peers", table, claims, arguments.workdir)
-    for claim in claims:
-        print(f"{claim.id} {claim.verdict}: {claim.measured}; {claim.detail}")
 
 
 def start_peer(name: str, python: str) -> PeerProcess:

@@ -98,8 +98,6 @@ def main() -> None:
     ]
     title = f"unlearning against transformers {transformers.__version__}, torch {torch.__version__}"
     harness.publish(title, rows, claims, arguments.workdir)
-    for claim in claims:
-        print(f"{claim.id} {claim.verdict}: {claim.measured}")
 
 
 def scored(tokens: np.ndarray) -> np.ndarray:
