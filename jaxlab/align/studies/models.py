@@ -37,11 +37,12 @@ def language_model(config, run: Run) -> Model:
         rng = np.random.default_rng((config.seed, 0))
         count = config.lm_steps * config.lm_rows
         documents = sample_documents(rng, count, config.lm_length, sigma=config.sigma)
-        return train_language_model(study_key(config, 0), cfg, documents, config.lm_rows, 3e-3)
+        trained = train_language_model(study_key(config, 0), cfg, documents, config.lm_rows, 3e-3)
+        for step, loss in zip(trained["steps"], trained["losses"], strict=True):
+            run.log(int(step), **{"language_model/loss": loss})
+        return trained
 
     trained = run.once("language_model", compute)
-    for step, loss in zip(trained["steps"], trained["losses"], strict=True):
-        run.log(int(step), **{"language_model/loss": loss})
     return Model(cfg, on_device(trained["params"]))
 
 

@@ -17,15 +17,13 @@ from jaxlab.runs import Run, progress, study_key
 class Search(NamedTuple):
     """What speculative rejection with one alpha did in every pair [p, k].
 
-    score, row, tokens_generated, tokens_computed, reward_tokens, seconds, cpu_seconds: [p, k].
+    score, row, tokens_computed, seconds, cpu_seconds: [p, k].
     rounds: the rounds of each pair, [p][k] tuples of PlannedRound.
     """
 
     score: np.ndarray
     row: np.ndarray
-    tokens_generated: np.ndarray
     tokens_computed: np.ndarray
-    reward_tokens: np.ndarray
     seconds: np.ndarray
     cpu_seconds: np.ndarray
     rounds: list[list[tuple[PlannedRound, ...]]]
@@ -112,9 +110,7 @@ def _summarize(found: SpecRejResult) -> dict:
     return {
         "score": found.score,
         "row": found.row,
-        "tokens_generated": found.tokens_generated,
         "tokens_computed": found.tokens_computed,
-        "reward_tokens": found.reward_tokens,
         "rounds": np.array(
             [(r.active, r.bucket, r.start_length, r.new_tokens) for r in found.rounds]
         ),
