@@ -201,7 +201,46 @@ def test_every_claim_has_a_row(tmp_path, monkeypatch):
     assert {claim.verdict for claim in claims[:4]} == {"not run"}
 
 
-def test_checks_and_copying_at_smoke_size(tmp_path):
+GOOD = {
+    "measure_cache": {"logit_error": 1e-6, "greedy_agreement": 1.0},
+    "measure_resume": {"differing": 0, "entries": 9},
+    "measure_batch_invariance": {"agreement": 1.0, "tokens": 96},
+    "measure_splits": {"pmap": 1e-6, "jit": 2e-6},
+    "measure_sharding": {"logit_error": 1e-6, "largest_share": 0.25},
+}
+BAD = {
+    "L2": ("measure_cache", {"logit_error": 1e-3}),
+    "L4": ("measure_splits", {"jit": 1e-3}),
+    "L5": ("measure_resume", {"differing": 1}),
+    "L6": ("measure_batch_invariance", {"agreement": 0.99}),
+    "L9": ("measure_sharding", {"largest_share": 1.0}),
+}
+
+
+@pytest.mark.parametrize("bad", [None, *BAD])
+def test_rows_of_the_checks(tmp_path, monkeypatch, bad):
+    measured = {name: dict(numbers) for name, numbers in GOOD.items()}
+    if bad:
+        name, change = BAD[bad]
+        measured[name] |= change
+    for name, numbers in measured.items():
+        monkeypatch.setattr(experiment.conformance, name, lambda *_, numbers=numbers: numbers)
+    verdicts = {claim.id: claim.verdict for claim in run(tmp_path, experiment="checks")}
+    assert verdicts == {row: "fail" if row == bad else "pass" for row in BAD}
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(4999, "reported"), (5000, "fail")])
+def test_the_entropy_is_asked_for_at_full_length_only(tmp_path, monkeypatch, steps, verdict):
+    monkeypatch.setattr(text_experiment.figures, "training", lambda *_: None)
+    monkeypatch.setattr(Run, "figure", lambda *_: None)
+    valid = {"tokens": np.array([[1, 2, 3]]), "loss_mask": np.ones((1, 3), bool)}
+    config = dataclasses.replace(TINY, steps=steps)
+    with Run(tmp_path, config) as opened:
+        rows = text_experiment._loss_claims(config, opened, {"floor": 0.4, "valid": valid}, 0.5)
+    assert rows[1].verdict == verdict
+
+
+def test_copying_at_smoke_size(tmp_path):
     config = dataclasses.replace(experiment.PRESETS["smoke"], experiment="copy")
     with Run(tmp_path, config) as opened:
         (claim,) = experiment.run(config, opened)
