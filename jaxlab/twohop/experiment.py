@@ -107,6 +107,12 @@ def run(config: Config, run: Run) -> list[Claim]:
                 f"{name} {getattr(config, name)} is not a multiple of eval_every "
                 f"{config.eval_every}"
             )
+    shortest = min(config.steps, config.adamw_steps)
+    if config.keep_every > shortest:
+        raise ValueError(
+            f"keep_every {config.keep_every} keeps no parameters of a run of {shortest} steps; "
+            "lower it"
+        )
     trained = functools.cache(lambda: train_main(config, run))
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]
     claims = [claim for name in chosen for claim in STUDIES[name](config, run, trained)]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxlab import lm, parallel
 from jaxlab.twohop.prompts import Prompt, PromptScores, TokenPrompt, score_next_token
@@ -104,7 +105,12 @@ def next_token_logits(
     lora: lm.Lora | None = None,
     batch_size: int = 16,
 ) -> np.ndarray:
-    """Logits `[N, V]` at the end of each prompt, `batch_size` prompts at a time."""
+    """Logits `[N, V]` at the end of each prompt, `batch_size` prompts at a time.
+
+    Raises:
+      ValueError: ids, or prompts of a length, that the model does not have.
+    """
+    lm.check_ids(cfg, prompts.tokens, prompts.mask)
     rows = [
         _last_logits(params, cfg, prompts.tokens[part], prompts.mask[part], lora)
         for part in _parts(prompts, batch_size)
@@ -138,10 +144,11 @@ def query_attention(
     Roles of other chains are totals over these chains.
 
     Raises:
-      ValueError: prompts of a file, whose roles are not known.
+      ValueError: prompts of a file, whose roles are not known, or as in `next_token_logits`.
     """
     if prompts.roles is None:
         raise ValueError("the roles of a prompt file's tokens are not known; use make_prompts")
+    lm.check_ids(cfg, prompts.tokens, prompts.mask)
     rows = [
         _last_attention(
             params, cfg, prompts.tokens[part], prompts.mask[part], prompts.roles[part], lora
@@ -227,17 +234,15 @@ def answer_rows(
     return lm.pad_documents(documents, _rounded(len(document.ids) for document in documents))
 
 
-def _adapter_optimizer(steps: int, lr: float):
-    return lm.make_optimizer(
+def _adapter_optimizer(steps: int, lr: float) -> optax.GradientTransformation:
+    # Not the language model's optimizer, which does not decay adapters.
+    schedule = lm.make_schedule(
         lm.OptimizerConfig(
-            peak_lr=lr,
-            warmup_steps=round(0.03 * steps),
-            total_steps=steps,
-            end_lr_ratio=0.0,
-            weight_decay=0.01,
-            b2=0.999,
+            peak_lr=lr, warmup_steps=round(0.03 * steps), total_steps=steps, end_lr_ratio=0.0
         )
     )
+    adamw = optax.adamw(schedule, b2=0.999, weight_decay=0.01)
+    return optax.chain(optax.clip_by_global_norm(1.0), adamw)
 
 
 def _rounded(lengths) -> int:

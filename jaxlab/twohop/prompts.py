@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +209,8 @@ def load_prompts_json(path: str | os.PathLike) -> dict[int, list[TokenPrompt]]:
     for key, entries in content.items():
         if not (key.isdigit() and int(key) >= 1):
             raise ValueError(f"{path}: key {key!r} is not a number of chains")
+        if not isinstance(entries, list):
+            raise ValueError(f"{path}: K={key} must be a list of entries, got {entries!r:.60}")
         prompts[int(key)] = [
             _token_prompt(f"{path}: K={key}, entry {index}", entry, int(key))
             for index, entry in enumerate(entries)
@@ -216,19 +218,27 @@ def load_prompts_json(path: str | os.PathLike) -> dict[int, list[TokenPrompt]]:
     return prompts
 
 
-def _token_prompt(where: str, entry: dict, n_chains: int) -> TokenPrompt:
+def _token_prompt(where: str, entry: Any, n_chains: int) -> TokenPrompt:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} must be an object, got {entry!r:.60}")
     wanted = {"query_names": 3, "non_query_names": 3 * (n_chains - 1)}
     for field in ("question", "answer", *wanted):
         if field not in entry:
             raise ValueError(f"{where} has no field {field}")
+    for field in ("question", "answer"):
+        if not isinstance(entry[field], str):
+            raise ValueError(f"{where}: {field} must be a text, got {entry[field]!r:.60}")
     for field, count in wanted.items():
-        if len(entry[field]) != count:
-            raise ValueError(f"{where}: {field} must hold {count} ids, got {len(entry[field])}")
+        ids = entry[field]
+        if not (isinstance(ids, list) and all(isinstance(token, int) for token in ids)):
+            raise ValueError(f"{where}: {field} must be a list of ids, got {ids!r:.60}")
+        if len(ids) != count:
+            raise ValueError(f"{where}: {field} must hold {count} ids, got {len(ids)}")
     return TokenPrompt(
         entry["question"],
         entry["answer"],
-        int(entry["query_names"][2]),
-        tuple(int(token) for token in entry["non_query_names"][2::3]),
+        entry["query_names"][2],
+        tuple(entry["non_query_names"][2::3]),
     )
 
 

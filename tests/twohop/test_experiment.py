@@ -221,6 +221,7 @@ def test_length_runs_keep_the_sequence_length():
         ({"experiment": "other"}, "experiment must be one of all, transition"),
         ({"num_seeds": 0}, "num_seeds must be >= 1, got 0"),
         ({"keep_every": 15}, "keep_every 15 is not a multiple of eval_every 10"),
+        ({"steps": 9}, "keep_every 10 keeps no parameters of a run of 9 steps"),
         ({"vocab_size": 5}, "vocab_size 5 is too small"),
     ],
 )

@@ -133,6 +133,29 @@ def test_fine_tuning_learns_answers_only_and_resumes(model):
         np.testing.assert_array_equal(got, want)
 
 
+def test_fine_tuning_decays_the_adapter(model):
+    """With B = 0 the gradient of A is 0, so that the first step does nothing else."""
+    cfg, params, tokenizer = model
+    rows = twohop.answer_rows(tokenizer, twohop.make_prompts(3, 2, 2))
+    half = jax.tree.map(lambda x: x.astype(jnp.float16), params)
+    lr = 0.1
+    start = twohop.init_finetuning(jax.random.key(0), half, steps=1, rank=2, lr=lr)
+    before = jax.device_get(start.params.layers["attn"])
+    lora = twohop.finetune(start, half, cfg, lambda step: rows, steps=1, lr=lr)
+    for name, adapter in lora.layers["attn"].items():
+        np.testing.assert_allclose(adapter["a"], before[name]["a"] * (1 - 0.01 * lr), rtol=1e-6)
+        assert np.isfinite(adapter["b"]).all()
+
+
+def test_prompts_that_the_model_cannot_read(model, prompts):
+    cfg, params, tokenizer = model
+    encoded = twohop.encode_prompts(tokenizer, prompts)
+    foreign = encoded._replace(tokens=encoded.tokens + cfg.vocab_size)
+    for read in (twohop.next_token_logits, twohop.query_attention):
+        with pytest.raises(ValueError, match="was another tokenizer used"):
+            read(params, cfg, foreign)
+
+
 def test_prompt_files(model):
     cfg, params, tokenizer = model
     prompts = twohop.make_prompts(0, 2, 4)

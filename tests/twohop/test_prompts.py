@@ -70,6 +70,9 @@ def test_prompt_file(tmp_path):
         ({"answer": None}, "K=2, entry 0 has no field answer"),
         ({"query_names": [1]}, "K=2, entry 0: query_names must hold 3 ids, got 1"),
         ({"non_query_names": [1, 2]}, "non_query_names must hold 3 ids, got 2"),
+        ({"query_names": 3}, "K=2, entry 0: query_names must be a list of ids, got 3"),
+        ({"non_query_names": ["a"]}, "non_query_names must be a list of ids"),
+        ({"question": 7}, "question must be a text, got 7"),
     ],
 )
 def test_prompt_file_faults(tmp_path, change, message):
@@ -81,7 +84,13 @@ def test_prompt_file_faults(tmp_path, change, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[", "not JSON"), ("[]", "must hold an object"), ('{"two": []}', "key 'two'")],
+    [
+        ("[", "not JSON"),
+        ("[]", "must hold an object"),
+        ('{"two": []}', "key 'two'"),
+        ('{"2": null}', "K=2 must be a list of entries, got None"),
+        ('{"2": [null]}', "K=2, entry 0 must be an object, got None"),
+    ],
 )
 def test_a_file_of_another_kind(tmp_path, text, message):
     (tmp_path / "p.json").write_text(text)

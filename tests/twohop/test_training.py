@@ -2,6 +2,7 @@ import dataclasses
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,6 +25,39 @@ def test_same_key_same_bits_and_the_history_is_complete():
     assert set(history) == wanted | set(twohop.RoleAttention._fields)
     assert history["loss"][-1] < history["loss"][0]
     assert history["loss"][0] < np.log(12) + 1
+
+
+def test_optimizers_against_numpy():
+    """The third step of AdamW, on every leaf; Muon moves vectors as Adam does, without decay."""
+    rng = np.random.default_rng(0)
+    params = {"matrix": rng.normal(size=(4, 3)), "vector": rng.normal(size=3)}
+    gradients = [jax.tree.map(lambda x: rng.normal(size=x.shape), params) for _ in range(3)]
+    settings = {"lr": 0.1, "b1": 0.8, "b2": 0.95}
+
+    def moved(name, **more):
+        tx = training.make_optimizer(twohop.TrainConfig(name, **settings, **more))
+        now = jax.tree.map(jnp.float32, params)
+        state = tx.init(now)
+        for gradient in gradients:
+            updates, state = tx.update(jax.tree.map(jnp.float32, gradient), state, now)
+            now = jax.tree.map(jnp.add, now, updates)
+        return now
+
+    def adam(name, decay):
+        x, first, second = params[name], 0.0, 0.0
+        for t, gradient in enumerate((g[name] for g in gradients), start=1):
+            first = 0.8 * first + 0.2 * gradient
+            second = 0.95 * second + 0.05 * gradient**2
+            step = (first / (1 - 0.8**t)) / (np.sqrt(second / (1 - 0.95**t)) + 1e-8)
+            x = x - 0.1 * (step + decay * x)
+        return x
+
+    got = moved("adamw", weight_decay=0.3)
+    for name in params:
+        np.testing.assert_allclose(got[name], adam(name, 0.3), rtol=1e-5)
+    got = moved("muon", weight_decay=0.3)
+    np.testing.assert_allclose(got["vector"], adam("vector", 0), rtol=1e-5)
+    assert not np.allclose(got["matrix"], adam("matrix", 0), rtol=1e-2)
 
 
 def test_a_resumed_run_ends_with_the_same_bits():

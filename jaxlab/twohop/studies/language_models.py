@@ -43,6 +43,7 @@ _PUBLISHED = {  # p(target) for K = 1 to 5
     "llama-3.1-70b": (0.873, 0.483, 0.453, 0.467, 0.487),
 }
 _TUNED_CHAINS = 2
+_JUDGED_CHAINS = 5
 _LARGE = 5e9  # parameters of "a 7B", about which the criterion of C12-LM is
 
 
@@ -148,8 +149,8 @@ def _tuned(config, run: Run, params, cfg, tokenizer, training: list) -> lm.Lora:
 
 
 def _collapse(config, scores: dict) -> Claim:
-    name = Path(config.model_dir).name.lower()
-    published = next((row for key, row in _PUBLISHED.items() if key in name), None)
+    name = Path(config.model_dir).name.lower().removesuffix("-hf")
+    published = next((row for key, row in _PUBLISHED.items() if name.endswith(key)), None)
     target, other, chains = scores["p_target"], scores["p_other"], scores["chains"]
     detail = f"{config.model_dir}: {_about(scores)} "
     if config.prompts_json is not None and published is not None and set(chains) <= {1, 2, 3, 4, 5}:
@@ -175,14 +176,14 @@ def _carries_over(config, scores: dict | None, size: int) -> Claim:
     if scores is None:
         reason = "Fine-tuning is switched off (--finetune_steps)."
         return not_run("C12-LM", statement, reason, paper=paper)
-    most = scores["p_target"][-1]
+    judged = scores["p_target"][scores["chains"] == _JUDGED_CHAINS]
     detail = (
         f"LoRA, rank {config.lora_rank}, {config.finetune_steps} steps on prompts of "
         f"{_TUNED_CHAINS} chains, none of them among the test's (in the paper K = 2 is the "
         f"training set). {_about(scores)} Criterion for a model of 7 billion parameters: "
-        f"p(target) >= 0.8 at the most chains; this one has {size:.2g}."
+        f"p(target) >= 0.8 at K = {_JUDGED_CHAINS}; this one has {size:.2g}."
     )
-    verdict = holds(most >= 0.8) if size >= _LARGE else "reported"
+    verdict = holds(judged[0] >= 0.8) if size >= _LARGE and judged.size else "reported"
     return Claim("C12-LM", statement, paper, _shown(scores), verdict, detail=detail)
 
 

@@ -179,7 +179,7 @@ def _scales(outcomes: list[Outcome], parts: dict[str, dict]) -> Claim:
     )
     if len({recipe.model for recipe in recipes.values()}) < 2:
         detail = "This preset trains one size. " + detail
-        return Claim("C13", _SCALES, "", "; ".join(rows), "not run", detail=detail)
+        return Claim("C13", _SCALES, "", "; ".join(rows), "reported", detail=detail)
     return Claim("C13", _SCALES, "", "; ".join(rows), holds(sequential), detail=detail)
 
 
