@@ -76,9 +76,9 @@ def lm_policy(
       A Policy whose `gather` takes `row_keys=` as well, to give repeated rows keys of their own.
 
     Raises:
-      ValueError: by `start` and `gather`, for more than cfg.max_seq_len tokens, and for a
-        longrope model beyond its original length (its frequencies depend on the cache's size,
-        which grows).
+      ValueError: by `start`, for prompt ids outside the vocabulary; by `start` and `gather`, for
+        more than cfg.max_seq_len tokens, and for a longrope model beyond its original length (its
+        frequencies depend on the cache's size, which grows).
     """
     if cfg.num_labels:
         raise ValueError("a model with a score head draws no tokens; pass a causal language model")
@@ -91,6 +91,7 @@ def lm_policy(
         mask = np.ones(prompt.shape, bool)
         if prompt_pad_id is not None:
             mask = np.cumsum(prompt != prompt_pad_id) > 0
+        lm.check_ids(cfg, prompt, mask)
         one_row = _prefill(setting, params, lora, row_keys[:1], prompt[None], mask[None])
         state = _gather(one_row, jnp.zeros(row_keys.shape[0], jnp.int32), max_len)
         # A copy: `extend` donates the state, and the keys are the caller's.

@@ -33,6 +33,7 @@ from jaxlab.lm.losses import (
     sequence_scores,
     token_log_probs,
 )
+from jaxlab.lm.masks import check_ids
 from jaxlab.lm.model import LMOutput, forward, make_apply_fn
 from jaxlab.lm.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from jaxlab.lm.params import count_params, flops_per_token, init_params, summary
@@ -63,6 +64,7 @@ __all__ = [
     "SamplingConfig",
     "Tokenizer",
     "TrainState",
+    "check_ids",
     "config_from_hf",
     "config_to_hf",
     "count_params",

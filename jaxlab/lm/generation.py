@@ -26,6 +26,7 @@ from jaxlab.lm.decoding import (
     decode_on,
     start_progress,
 )
+from jaxlab.lm.masks import check_ids
 from jaxlab.lm.sampling import UNFILTERED, SamplingConfig, mark_seen, stop_tokens
 
 _SHORTEST_BUCKET = 16
@@ -195,24 +196,19 @@ def _prepare(key, cfg: LMConfig, tokens, attention_mask, max_new_tokens: int) ->
         )
     mask = mask.astype(bool)
     if not traced:
-        _check_values(tokens, mask, cfg.vocab_size)
+        _check_values(cfg, tokens, mask)
     _check_key(key, batch_size)
     padding = ((0, 0), (prompt_bucket(cfg, length, max_new_tokens) - length, 0))
     return _Prompt(xp.pad(tokens.astype(xp.int32), padding), xp.pad(mask, padding))
 
 
-def _check_values(tokens: np.ndarray, mask: np.ndarray, vocab_size: int):
+def _check_values(cfg: LMConfig, tokens: np.ndarray, mask: np.ndarray):
     empty = np.flatnonzero(~mask.any(axis=1))
     if empty.size:
         raise ValueError(
             f"prompt row {empty[0]} is empty; give every row at least one token (such as bos)"
         )
-    valid = tokens[mask]
-    if valid.min() < 0 or valid.max() >= vocab_size:
-        raise ValueError(
-            f"token ids span {valid.min()} to {valid.max()}, the vocabulary 0 to {vocab_size - 1}; "
-            "was another tokenizer used?"
-        )
+    check_ids(cfg, tokens, mask)
 
 
 def _check_key(key, batch_size: int):

@@ -48,7 +48,7 @@ def load_hf(path: str | os.PathLike, *, dtype=None, shardings=None) -> tuple[LMC
     that the model has no place for.
     """
     folder = Path(path)
-    cfg = _read_config(folder)
+    cfg = read_config(folder)
     weights = weight_map(cfg)
     if shardings is None:
         shardings = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -101,7 +101,8 @@ def save_hf(
     atomic.write_json(folder / "config.json", config)
 
 
-def _read_config(folder: Path) -> LMConfig:
+def read_config(folder: Path) -> LMConfig:
+    """The config of a folder, with the stop tokens of generation_config.json if there is one."""
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"no config.json at {file}")

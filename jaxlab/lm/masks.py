@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab.checks import check_equal_shapes
 from jaxlab.lm.config import LMConfig
@@ -46,6 +48,48 @@ def check_tokens(tokens, **per_token) -> tuple[jax.Array, dict[str, jax.Array | 
             array = jnp.asarray(array).astype(bool if "mask" in name else jnp.int32)
         checked[name] = array
     return tokens.astype(jnp.int32), checked
+
+
+def check_ids(cfg: LMConfig, tokens: ArrayLike, mask: ArrayLike | None = None) -> None:
+    """Raises ValueError for ids or rows that a model does not have room for.
+
+    For the host, where token ids enter: a compiled program clamps both in silence.
+
+    Args:
+      cfg: the model's.
+      tokens: [..., T] ids, which must lie in [0, vocab_size).
+      mask: [..., T]; what is off does not count. Of a model with learned positions, a row may
+        have max_seq_len tokens that do.
+    """
+    tokens = np.asarray(tokens)
+    mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask, bool)
+    given = tokens[mask]
+    if given.size and (given.min() < 0 or given.max() >= cfg.vocab_size):
+        raise ValueError(
+            f"token ids span {given.min()} to {given.max()}, the vocabulary 0 to "
+            f"{cfg.vocab_size - 1}; was another tokenizer used?"
+        )
+    longest = mask.sum(-1).max(initial=0)
+    if cfg.position == "learned" and longest > cfg.max_seq_len:
+        raise ValueError(
+            f"{longest} tokens exceed the {cfg.max_seq_len} learned positions (max_seq_len); "
+            "use shorter rows"
+        )
+
+
+def check_positions(
+    cfg: LMConfig, batch_shape: tuple[int, int], arrays: dict[str, jax.Array | None]
+) -> None:
+    """Raises ValueError for positions past a learned table, where the arrays are not traced."""
+    traced = any(isinstance(array, jax.core.Tracer) for array in arrays.values())
+    fits = batch_shape[1] <= cfg.max_seq_len and arrays["positions"] is None
+    if cfg.position != "learned" or traced or fits:
+        return
+    count = int(causal_visibility(batch_shape, **arrays).query_positions.max()) + 1
+    if count > cfg.max_seq_len:
+        raise ValueError(
+            f"{count} tokens exceed the {cfg.max_seq_len} learned positions (max_seq_len)"
+        )
 
 
 def causal_visibility(

@@ -12,7 +12,7 @@ from jaxlab.checks import check_choice
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import SAVED, block, embed, head_logits
 from jaxlab.lm.lora import Lora
-from jaxlab.lm.masks import causal_visibility, check_tokens, shared_window
+from jaxlab.lm.masks import causal_visibility, check_positions, check_tokens, shared_window
 from jaxlab.lm.norms import apply_norm
 from jaxlab.lm.rope import rope_tables
 from jaxlab.lm.token_shift import previous_tokens
@@ -71,18 +71,14 @@ def forward(
     Forward-mode derivatives (`jax.jvp`) need output_attentions=True.
 
     Raises ValueError for tokens that are not integers [B, T], arrays of another shape, an
-    unknown remat, or more tokens than a learned position table holds. Ids outside [0, V) cannot
-    be seen inside a compiled program, where they are clamped: check them where data enters.
+    unknown remat, or positions past a learned table. Ids outside [0, V), and traced positions,
+    are clamped inside a compiled program: `check_ids` refuses both where data enters.
     """
     check_choice("remat", remat, _POLICIES)
     tokens, arrays = check_tokens(
         tokens, attention_mask=attention_mask, positions=positions, segment_ids=segment_ids
     )
-    plain = all(array is None for array in arrays.values())
-    if cfg.position == "learned" and plain and tokens.shape[1] > cfg.max_seq_len:
-        raise ValueError(
-            f"{tokens.shape[1]} tokens exceed the {cfg.max_seq_len} learned positions (max_seq_len)"
-        )
+    check_positions(cfg, tokens.shape, arrays)
     # A hook may close over values of an outer trace, which a jit cache must not keep.
     run = _jit_forward if hook is None else functools.partial(_forward, hook=hook)
     return run(

@@ -28,8 +28,8 @@ from jaxlab.lm.data import (
     pad_documents,
     read_documents,
 )
-from jaxlab.lm.hf_checkpoint import load_hf
-from jaxlab.lm.hf_config import config_from_hf, config_to_hf
+from jaxlab.lm.hf_checkpoint import load_hf, read_config
+from jaxlab.lm.hf_config import config_to_hf
 from jaxlab.lm.lora import init_lora, merge_lora
 from jaxlab.lm.optimizer import OptimizerConfig, make_optimizer
 from jaxlab.lm.params import init_params
@@ -74,14 +74,14 @@ def load_model(
     if (workdir / "artifacts" / "model").is_dir():
         folder = workdir / "artifacts" / "model"
     if folder != workdir and not any(folder.glob("*.safetensors")):  # a run that has not ended
-        cfg = _read_config(folder)
+        cfg = read_config(folder)
         params = _newest_params(workdir, cfg)
         params = jax.tree.map(lambda x: x.astype(dtype or x.dtype), params)
         params = params if mesh is None else jax.device_put(params, _shardings(cfg, mesh))
     elif mesh is None:
         cfg, params = load_hf(folder, dtype=dtype)
     else:
-        shardings = _shardings(_read_config(folder), mesh)
+        shardings = _shardings(read_config(folder), mesh)
         cfg, params = load_hf(folder, dtype=dtype, shardings=shardings)
     return Model(cfg, params, load_tokenizer(tokenizer or folder), folder)
 
@@ -131,16 +131,6 @@ def pack_documents(config: "Config", tokenizer: Tokenizer, documents: Sequence) 
     """Documents in packed rows of `seq_len` tokens."""
     encoded = (encode_document(tokenizer, document) for document in documents)
     return pack(encoded, config.seq_len, pad_id=tokenizer.pad_id or 0)
-
-
-def check_ids(rows: Rows, cfg: LMConfig):
-    """Raises ValueError where the tokenizer gives ids that the model does not have."""
-    largest = rows["tokens"].max()
-    if largest >= cfg.vocab_size:
-        raise ValueError(
-            f"the tokenizer gives ids up to {largest}, the model has {cfg.vocab_size}; "
-            "use the model's own tokenizer"
-        )
 
 
 def make_batches(config: "Config", rows: Rows) -> Callable[[int], Any]:
@@ -237,10 +227,6 @@ def _describe(folder: Path, cfg: LMConfig, tokenizer: Tokenizer):
     draft.rename(folder)
 
 
-def _read_config(folder: Path) -> LMConfig:
-    return config_from_hf(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-
-
 def _newest_params(workdir: Path, cfg: LMConfig) -> Any:
     from jaxlab.lm.experiment import Config
 
@@ -328,7 +314,7 @@ def compute_dtype(config: "Config") -> Any:
 
 
 def loss_options(config: "Config") -> dict[str, Any]:
-    """Arguments of `next_token_loss` that do not change the loss but its cost."""
+    """Arguments of `next_token_loss` on which the cost depends, not (but for rounding) the loss."""
     return {
         "chunk": config.loss_chunk,
         "remat": config.remat,

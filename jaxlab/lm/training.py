@@ -95,7 +95,7 @@ def _mean_metrics(rows: list[dict[str, jax.Array]]) -> dict[str, float]:
     """Means over steps; `loss` and other per-token means are weighted by `weight`."""
     rows = jax.device_get(rows)
     weights = np.array([row["weight"] for row in rows], np.float64)
-    total = max(weights.sum(), 1.0)
+    total = weights.sum() or 1.0
     means = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows], np.float64)

@@ -163,6 +163,8 @@ def test_refuses():
     keys = align.row_keys(KEY, 2)
     with pytest.raises(ValueError, match="max_seq_len of 16"):
         policy.start(keys, prompt(), 17)
+    with pytest.raises(ValueError, match="the vocabulary 0 to 30"):
+        policy.start(keys, prompt() + 31, 8)
     state = policy.start(keys, prompt(), 8)
     with pytest.raises(ValueError, match="max_seq_len of 16"):
         policy.gather(state, np.arange(2), 17)

@@ -93,6 +93,16 @@ def test_token_and_sequence_log_probs():
     np.testing.assert_array_equal(count, counted.sum(1))
 
 
+def test_log_probs_of_packed_rows_are_those_of_each_document():
+    segments = np.repeat([1, 2, 3], [8, 7, 5])[None].repeat(3, 0)
+    total, count = lm.sequence_log_probs(PARAMS, CFG, TOKENS, segment_ids=segments)
+    parts = [
+        lm.sequence_log_probs(PARAMS, CFG, TOKENS[:, segments[0] == number]) for number in (1, 2, 3)
+    ]
+    np.testing.assert_allclose(total, sum(part[0] for part in parts), rtol=1e-5)
+    np.testing.assert_array_equal(count, [17, 17, 17])
+
+
 def test_scores_take_the_last_valid_token():
     cfg = tiny.config(num_labels=2)
     params = tiny.perturbed(cfg)

@@ -99,16 +99,16 @@ def test_token_shift_by_brute_force():
             seen.append(TOKENS[row, t])
 
 
-@given(left=st.integers(0, 3), middle=st.integers(0, 3), right=st.integers(0, 3))
-def test_padding_anywhere_changes_nothing(left, middle, right):
+@given(middle=st.integers(0, 3), right=st.integers(0, 3))
+def test_padding_anywhere_changes_nothing(middle, right):
     cfg, params = _model("shifted", n_layers=1)
     tokens = TOKENS[0, :6]
-    slots = 15
+    slots = 12
+    left = slots - 6 - middle - right
     places = [*range(left, left + 3), *range(left + 3 + middle, left + 6 + middle)]
     padded = np.full((1, slots), 9)
     mask = np.zeros((1, slots), int)
     padded[0, places], mask[0, places] = tokens, 1
-    del right  # the rest of the slots is right padding
     out = lm.forward(params, cfg, padded, attention_mask=mask).logits
     np.testing.assert_allclose(
         out[0, np.array(places)], lm.forward(params, cfg, tokens[None]).logits[0], atol=2e-5
@@ -199,5 +199,27 @@ def test_bad_inputs(tokens, kw, match):
 
 def test_more_tokens_than_learned_positions():
     cfg, params = _model("gpt2")
-    with pytest.raises(ValueError, match="max_seq_len"):
-        lm.forward(params, cfg, np.zeros((1, 65), int))
+    tokens = np.zeros((1, 65), int)
+    everything, halves = np.ones((1, 65), int), np.arange(65)[None] // 33
+    for more in ({}, {"attention_mask": everything}, {"segment_ids": everything}):
+        with pytest.raises(ValueError, match="65 tokens exceed the 64 learned positions"):
+            lm.forward(params, cfg, tokens, **more)
+    with pytest.raises(ValueError, match="70 tokens exceed"):
+        lm.forward(params, cfg, tokens[:, :1], positions=np.full((1, 1), 69))
+    padded = everything.copy()
+    padded[0, :3] = 0
+    for more in ({"attention_mask": padded}, {"segment_ids": halves}):
+        assert lm.forward(params, cfg, tokens, **more).logits.shape == (1, 65, 97)
+
+
+def test_ids_that_a_model_does_not_have():
+    cfg = tiny.config("gpt2")
+    mask = np.array([[0, 1, 1]])
+    lm.check_ids(cfg, [[97, 0, 96]], mask)
+    lm.check_ids(cfg, np.zeros((2, 64), int))
+    lm.check_ids(tiny.config(), np.zeros((2, 65), int))  # rotary positions have no end
+    for ids in ([[0, 97, 0]], [[0, 0, -1]]):
+        with pytest.raises(ValueError, match="the vocabulary 0 to 96; was another tokenizer used"):
+            lm.check_ids(cfg, ids, mask)
+    with pytest.raises(ValueError, match="65 tokens exceed the 64 learned positions"):
+        lm.check_ids(cfg, np.zeros((2, 65), int))

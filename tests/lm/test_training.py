@@ -75,6 +75,26 @@ def test_evaluations_see_weighted_means():
         np.testing.assert_allclose(means["weight"], np.mean(weights))
 
 
+def test_means_of_small_weights():
+    def lighter(step):
+        batch = batch_at(step)
+        return batch | {"weight": batch["weight"] / 100}
+
+    plain, light = [], []
+    run(2, on_eval=lambda _, means: plain.append(means), eval_every=2)
+    lm.train(
+        quadratic,
+        TX,
+        {"w": jnp.float32(3.0)},
+        lighter,
+        steps=2,
+        key=jax.random.key(0),
+        on_eval=lambda _, means: light.append(means),
+        eval_every=2,
+    )
+    assert light[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-5)
+
+
 def test_a_finished_run_stays_as_it_is():
     state = run(3)
     again = run(3, state=state)
