@@ -65,7 +65,9 @@ class Config:
     log: str | None = option(None, "own log, .csv or .npz: arm, reward and perhaps propensity")
     returns: str | None = option(None, "own returns, .csv or .npz: policy_id, episode_return")
     minari: tuple[str, ...] = option((), "folders of Minari datasets, one per logging policy")
-    sigma: float | None = option(None, "noise deviation of the own files; by default pooled")
+    sigma: float | None = option(
+        None, "noise deviation of the own files; by default pooled, 1/2 if rewards are 0 and 1"
+    )
     obd: str | None = option(None, "CSV of the Open Bandit Dataset, random policy")
     obd_fresh: str | None = option(None, "independent CSV of the same items, to look back")
 

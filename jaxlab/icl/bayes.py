@@ -39,7 +39,9 @@ def bayes_risk(key: jax.Array, prior: TaskPrior, num_context: int, num_samples: 
     def conditional(key):
         X = jax.random.normal(key, (num_context, dim), prior.mean.dtype) @ input_root
         eigenvalues, vectors = _posterior(root, X)
-        remaining = 1 - eigenvalues * _pseudo_inverse(prior, eigenvalues)
+        inverse = _pseudo_inverse(prior, eigenvalues)
+        # Not 1 - eigenvalues * inverse, which cancels where the noise is small.
+        remaining = jnp.where(inverse > 0, prior.noise_var * inverse, 1)
         shape = vectors.T @ root @ prior.input_cov @ root @ vectors
         return jnp.sum(remaining * jnp.diagonal(shape))
 

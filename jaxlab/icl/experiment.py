@@ -59,7 +59,7 @@ class Config:
     transformer_lr: float = option(1e-3, "its peak learning rate, cosine")
     transformer_batch: int = option(64, "its prompts a step")
     transformer_seeds: int = option(3, "its seeds")
-    transformer_judged: bool = option(True, "hold it to its criterion (needs enough steps)")
+    transformer_judged: bool = option(True, "hold it to its criterion (needs steps, and 3 seeds)")
     task_steps: int = option(4000, "Adam steps on prompts from real tasks")
     data: str | None = option(None, "an .npz of tasks, X [tasks, N, d] and y [tasks, N]")
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import check_at_least
+
 
 class LSAParams(NamedTuple):
     """Attention: `W_P`, `W_V` `[value_dim, d+1]`; `W_K`, `W_Q` `[key_dim, d+1]`."""
@@ -62,8 +64,11 @@ def init_lsa(
     """Weights from `N(0, scale^2)`; `key_dim` is `dim` and `value_dim` `dim + 1` by default.
 
     `scale=0` is a saddle point of the risk: training never leaves it.
+
+    Raises:
+      ValueError: a dimension below 1.
     """
-    heights = (value_dim or dim + 1,) * 2 + (key_dim or dim,) * 2
+    heights = _attention_heights(dim, key_dim, value_dim)
     return LSAParams(*_normal(key, heights, dim, scale))
 
 
@@ -77,7 +82,8 @@ def init_ltb(
     scale: float = 0.2,
 ) -> LTBParams:
     """As `init_lsa`, and an MLP of `hidden_dim`, by default `dim + 1`."""
-    heights = (value_dim or dim + 1,) * 2 + (key_dim or dim,) * 2 + (hidden_dim or dim + 1,) * 2
+    heights = _attention_heights(dim, key_dim, value_dim)
+    heights += (_height("hidden_dim", hidden_dim, dim + 1),) * 2
     return LTBParams(*_normal(key, heights, dim, scale))
 
 
@@ -110,6 +116,17 @@ def _last_column(params: LSAParams | LTBParams, tokens: jax.Array) -> jax.Array:
     scores = jnp.einsum("...im,...i->...m", examples, probe) / examples.shape[-1]
     read = jnp.einsum("...im,...m->...i", examples, scores)
     return query + read @ (params.W_V.T @ params.W_P)
+
+
+def _attention_heights(dim: int, key_dim: int | None, value_dim: int | None) -> tuple[int, ...]:
+    value_height = _height("value_dim", value_dim, dim + 1)
+    return (value_height,) * 2 + (_height("key_dim", key_dim, dim),) * 2
+
+
+def _height(name: str, size: int | None, default: int) -> int:
+    size = default if size is None else size
+    check_at_least(name, size, 1)
+    return size
 
 
 def _normal(key: jax.Array, heights: tuple[int, ...], dim: int, scale: float) -> list[jax.Array]:

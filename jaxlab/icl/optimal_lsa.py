@@ -36,9 +36,10 @@ def optimal_lsa(
     """Minimises the exact risk over all LSA by BFGS in float64, on the host.
 
     No closed form is known. The scale between value and query is free, so the label entry of the
-    value is fixed at 1. Starts 1 to 3 have the value `(c beta*, 1)`, c = 0, -1, -0.7, and the
-    optimal preconditioner as query; further ones are random. The one-step gradient descent from
-    zero, start 1, is in general not the optimum: label energy `y^T y / M` helps.
+    value is fixed at 1. Starts 1 to 3 have the value `(c beta*, 1)`, c = 0, -1, -0.7 (one
+    start where beta* = 0), and the optimal preconditioner as query; further ones are random. The
+    one-step gradient descent from zero, start 1, is in general not the optimum: label energy
+    `y^T y / M` helps.
 
     Args:
       prior: the task distribution.
@@ -110,9 +111,12 @@ def _starts(prior: TaskPrior, scale: float, num_context: int, num_starts: int, k
     dim = prior.mean.shape[0]
     mean, Gamma = np.asarray(prior.mean), np.asarray(optimal_gd_beta(prior, num_context).Gamma)
     query = np.append(Gamma.T, np.zeros(dim))
-    informed = [np.append(c * mean / scale, query) for c in (0.0, -1.0, -0.7)]
+    # A zero mean makes one point of the three.
+    factors = (0.0, -1.0, -0.7) if mean.any() else (0.0,)
+    informed = [np.append(c * mean / scale, query) for c in factors]
     noise = np.asarray(jax.random.normal(key, (max(num_starts - 3, 0), query.size + dim)))
-    drawn = [informed[1] + 0.3 * (1 + np.abs(informed[1])) * row for row in noise]
+    centre = np.append(-mean / scale, query)
+    drawn = [centre + 0.3 * (1 + np.abs(centre)) * row for row in noise]
     return [*informed, *drawn][:num_starts]
 
 

@@ -77,22 +77,28 @@ def estimate_prior(tasks: RegressionTasks, *, ridge: float = 1.0) -> TaskPrior:
     """Moments of the tasks: mean and spread of per-task ridge weights, residuals, inputs.
 
     Args:
-      tasks: at least two.
+      tasks: at least two, each with more rows than features.
       ridge: penalty of the per-task fits around the pooled one, in observations.
 
     Raises:
-      ValueError: fewer than two tasks.
+      ValueError: fewer than two tasks, or no more rows in each than features: their residuals tell
+        nothing about the noise.
     """
     X, y = tasks
     count, size, dim = X.shape
     if count < 2:
         raise ValueError(f"a prior needs at least 2 tasks, got {count}")
+    if size <= dim:
+        raise ValueError(
+            "the noise is estimated from tasks of more rows than features, got "
+            f"{size} rows of {dim} features: give larger tasks or fewer features"
+        )
     gram, moment = np.einsum("tnd,tne->tde", X, X), np.einsum("tnd,tn->td", X, y)
     penalty = ridge * np.eye(dim)
     mean = np.linalg.solve(gram.sum(0) + penalty, moment.sum(0))
     shift = np.linalg.solve(gram + penalty, (moment - gram @ mean)[..., None])[..., 0]
     residual = y - np.einsum("tnd,td->tn", X, mean + shift)
-    noise_var = (residual**2).sum() / max(count * (size - dim), 1)
+    noise_var = (residual**2).sum() / (count * (size - dim))
     input_cov = np.einsum("tnd,tne->de", X, X) / (count * size) + 1e-6 * np.eye(dim)
     return make_prior(
         mean, task_cov=shift.T @ shift / count, input_cov=input_cov, noise_var=noise_var

@@ -9,6 +9,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO
 
 from jaxlab.checks import check_choice
+from jaxlab.optim.losses import as_float
 
 NORMALIZATIONS = ("max", "row", "none")
 # A BCOO entry of two int32 indices takes two to three times the room of a dense one, and its
@@ -78,7 +79,7 @@ def prepare(
     """Brings raw samples to labels of +-1 and norms of at most 1, on the host in float64.
 
     Args:
-      X: [n, d], dense or BCOO (whose values keep JAX's float).
+      X: [n, d], dense or BCOO (whose values keep JAX's float; entries at one place are added up).
       y: two classes, of any type that sorts; the larger label becomes +1. [n].
       add_bias: append a constant feature 1: the classifiers here have no intercept.
       standardize: `(x - mean) / std` per feature, first of all; a constant feature becomes 0.
@@ -87,7 +88,8 @@ def prepare(
 
     Raises:
       ValueError: an unknown normalization, shapes that do not fit, nan or infinity, not exactly two
-        classes, X all zero, a zero row under "row", `standardize` of sparse data.
+        classes, X all zero (under `standardize`: all constant), a zero row under "row",
+        `standardize` of sparse data.
     """
     check_choice("normalize", normalize, NORMALIZATIONS)
     sparse = isinstance(X, BCOO)
@@ -100,6 +102,8 @@ def prepare(
         raise ValueError(
             f"X must be [n, d] and y [n] with the same n, got X {X.shape} and y {y.shape}"
         )
+    if isinstance(X, BCOO):
+        X = _one_entry_each(X)
     values = np.asarray(X.data if isinstance(X, BCOO) else X)
     if not np.isfinite(values).all():
         where = "" if sparse else f", first in row {np.argwhere(~np.isfinite(values))[0, 0]}"
@@ -111,6 +115,11 @@ def prepare(
         std = values.std(axis=0)
         # The mean of a constant feature is off by rounding, and so is its deviation.
         constant = np.ptp(values, axis=0) == 0
+        if constant.all():
+            raise ValueError(
+                "every feature of X is constant, so that standardize leaves X all zero: pass "
+                "features that vary"
+            )
         X = np.where(constant, 0, (values - values.mean(axis=0)) / np.where(constant, 1, std))
     if add_bias:
         X = _with_bias(X)
@@ -134,6 +143,12 @@ def signs(y: np.ndarray) -> np.ndarray:
             "choose one against the rest, for example with y == label"
         )
     return np.where(y == classes[1], 1.0, -1.0)
+
+
+def _one_entry_each(X: BCOO) -> BCOO:
+    """The same matrix with floating values, one for each place."""
+    X = BCOO((as_float(X.data), X.indices), shape=X.shape)
+    return X.sum_duplicates(remove_zeros=False) if X.nse else X
 
 
 def _with_bias(X):

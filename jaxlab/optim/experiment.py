@@ -20,7 +20,7 @@ from jaxlab.optim.problems import (
 )
 from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.stepsize import check_eta
-from jaxlab.runs import Claim, Run, not_run, option, progress
+from jaxlab.runs import Claim, Run, check_choices, check_least, digest, not_run, option, progress
 
 _INSEPARABLE = (
     "{data} is not linearly separable: the theory does not apply. Add features (products, a "
@@ -93,8 +93,17 @@ PRESETS = {
 }
 
 
+_COUNTS = ("num_sets", "general_sets", "network_steps", "num_orders", "max_steps")
+
+
 def run(config: Config, run: Run) -> list[Claim]:
-    """Measures the chosen rows, draws the figures and writes claims.json."""
+    """Measures the chosen rows, draws the figures and writes claims.json.
+
+    Raises:
+      ValueError: an unknown experiment, loss or data set, sizes that make no sense, or a file that
+        does not hold what it should.
+      FileNotFoundError: no such file.
+    """
     _check(config)
     chosen = list(_PARTS) if config.experiment == "all" else [config.experiment]
     rows: list[Claim] = []
@@ -110,6 +119,10 @@ def run(config: Config, run: Run) -> list[Claim]:
 
 def _check(config: Config) -> None:
     """Refuses before the first computation what would fail, or be nan, after a while."""
+    check_choices(config)
+    check_least(config, dict.fromkeys(_COUNTS, 1))
+    if config.network_width < 2 or config.network_width % 2:
+        raise ValueError(f"network_width must be even and >= 2, got {config.network_width}")
     if not config.eta:
         raise ValueError("eta is empty: give at least one stepsize")
     check_eta(config.eta)
@@ -144,6 +157,11 @@ def _own_problem(config: Config) -> Problems:
     return one_problem(*prepare(X, y, standardize=config.standardize)[:2])
 
 
+def _phase(name: str, own: Problems | None) -> str:
+    """Where a result is kept: another file under the same name is another phase."""
+    return name if own is None else f"{name}_{digest((own.X, own.y))}"
+
+
 def _same_label(label, text: str) -> bool:
     try:
         return float(label) == float(text)
@@ -170,9 +188,12 @@ def _convergence(config: Config, run: Run, own: Problems | None) -> list[Claim]:
     )
     num_steps = min(convergence.burn_in_steps(problems.margin, 2).max(), config.max_steps)
     measured = run.once(
-        "convergence", lambda: convergence.measure(problems, config.eta, int(num_steps))
+        _phase("convergence", own),
+        lambda: convergence.measure(problems, config.eta, int(num_steps)),
     )
-    perceptrons = run.once("perceptrons", lambda: convergence.measure_perceptrons(problems))
+    perceptrons = run.once(
+        _phase("perceptrons", own), lambda: convergence.measure_perceptrons(problems)
+    )
     _log_paths(run, config.eta, measured)
     run.figure("risk", figures.risk(measured, config.eta, problems.margin[0]))
     run.figure("stepsizes", figures.stepsizes(measured, config.eta))
@@ -182,7 +203,8 @@ def _convergence(config: Config, run: Run, own: Problems | None) -> list[Claim]:
 
 
 def _log_paths(run: Run, etas, measured: dict) -> None:
-    """Metrics of the first data set, per step."""
+    """Metrics of the first data set, per step; a run that is started again has most of them."""
+    logged = {row["step"]: row for row in run.metrics()}
     paths = {name: result["path"] for name, result in measured.items()}
     num_steps = paths["exponential"]["log_risk"].shape[-1]
     for t in range(num_steps):
@@ -192,7 +214,8 @@ def _log_paths(run: Run, etas, measured: dict) -> None:
             for quantity in ("log_risk", "log_risk_avg", "min_margin")
             for i, eta in enumerate(etas)
         }
-        run.log(t, **scalars)
+        if logged.get(t) != {"step": t} | scalars:
+            run.log(t, **scalars)
 
 
 def _lower_bounds(config: Config, run: Run, own: Problems | None) -> list[Claim]:
@@ -219,7 +242,7 @@ def _generality(config: Config, run: Run, own: Problems | None) -> list[Claim]:
     )
     at = int(convergence.burn_in_steps(problems.margin, 2).max())
     networks = run.once(
-        "networks",
+        _phase("networks", own),
         lambda: generality.measure_networks(problems, config.network_width, config.network_steps),
     )
     run.figure("two_layer", figures.two_layer(networks, generality.SLOPES, generality.NETWORK_ETAS))
@@ -227,7 +250,7 @@ def _generality(config: Config, run: Run, own: Problems | None) -> list[Claim]:
         losses = None
     else:
         eta = real_data.nearest(config.eta, 1e4)
-        losses = run.once("losses", lambda: generality.measure_losses(problems, eta))
+        losses = run.once(_phase("losses", own), lambda: generality.measure_losses(problems, eta))
         run.figure("losses", figures.losses(losses, generality.LOSSES, generality.RULES))
     return generality.claims(losses, problems, networks)
 
@@ -244,7 +267,10 @@ def _real(config: Config, run: Run, own: Problems | None) -> list[Claim]:
                 problem, config.eta, config.max_steps, config.seed, config.num_orders
             )
 
-        measured[name] = run.once(f"real_{name.replace(' ', '_')}", measure)
+        try:
+            measured[name] = run.once(_phase(f"real_{name.replace(' ', '_')}", own), measure)
+        except ImportError as error:
+            return [not_run(row, STATEMENTS[row], str(error)) for row in ("LS11", "LS12")]
     run.write_text("real_data.md", real_data.table(measured))
     run.figure("peers", figures.peers(measured, real_data.nearest(config.eta, 1e4)))
     return real_data.claims(measured, config.eta, config.max_steps)

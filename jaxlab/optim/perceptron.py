@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental.sparse import BCOO
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_at_least, check_choice
 from jaxlab.optim import linear_model
 
 ORDERS = ("cyclic", "random")
@@ -38,6 +38,7 @@ def perceptron(
     max_passes: int = 1000,
     order: str = "cyclic",
     key: jax.Array | None = None,
+    mask: ArrayLike | None = None,
 ) -> PerceptronResult:
     """Visits samples and adds `y_i x_i` to w wherever `y_i x_i.w <= 0`, until a pass is clean.
 
@@ -49,6 +50,7 @@ def perceptron(
       max_passes: where to give up (data that no plane separates).
       order: "cyclic", or "random": a new permutation for each pass.
       key: for the random order.
+      mask: [n], False where a row is padding and counts nowhere; by default every row counts.
 
     Raises:
       ValueError: shapes that do not fit, an unknown order, a random order without key.
@@ -58,26 +60,32 @@ def perceptron(
     check_choice("order", order, ORDERS)
     if order == "random" and key is None:
         raise ValueError("order='random' needs a key: pass key=jax.random.key(seed)")
-    _check_count("max_passes", max_passes)
+    check_at_least("max_passes", operator.index(max_passes), 1)
     X, y = linear_model.check_dataset(X, y)
-    return _perceptron(X, y, max_passes, key if order == "random" else None)
+    mask = _checked_mask(mask, y.shape[0])
+    return _perceptron(X, y, mask, max_passes, key if order == "random" else None)
 
 
 @jax.jit
-def _perceptron(X, y, max_passes, key):
-    signed = y[:, None] * X
+def _perceptron(X, y, mask, max_passes, key):
+    rows = y[:, None] * X, mask
     num_samples = y.shape[0]
 
-    def visit(w, sample):
-        mistake = sample @ w <= 0
+    def visit(w, row):
+        sample, counts = row
+        with jax.default_matmul_precision(linear_model.PRECISION):
+            mistake = sample @ w <= 0
+        if counts is not None:
+            mistake = mistake & counts
         return jnp.where(mistake, w + sample, w), mistake
 
     def one_pass(state: PerceptronResult):
-        rows = signed
+        visited = rows
         if key is not None:
             pass_key = jax.random.fold_in(key, state.num_passes)
-            rows = signed[jax.random.permutation(pass_key, num_samples)]
-        w, mistakes = jax.lax.scan(visit, state.w, rows)
+            permutation = jax.random.permutation(pass_key, num_samples)
+            visited = jax.tree.map(lambda part: part[permutation], rows)
+        w, mistakes = jax.lax.scan(visit, state.w, visited)
         count = mistakes.sum(dtype=jnp.int32)
         return PerceptronResult(
             w, state.num_updates + count, state.num_passes + 1, converged=count == 0
@@ -92,7 +100,12 @@ def _perceptron(X, y, max_passes, key):
 
 
 def batch_perceptron(
-    X: ArrayLike | BCOO, y: ArrayLike, *, max_steps: int = 10000, normalize: bool = True
+    X: ArrayLike | BCOO,
+    y: ArrayLike,
+    *,
+    max_steps: int = 10000,
+    normalize: bool = True,
+    mask: ArrayLike | None = None,
 ) -> PerceptronResult:
     """Adds the mean of `y_i x_i` over the misclassified samples (`y_i x_i.w <= 0`) to w.
 
@@ -105,21 +118,23 @@ def batch_perceptron(
       max_steps: where to give up.
       normalize: divide by the number of misclassified samples (at most R^2 / margin^2 steps), or
         by n (n times as many).
+      mask: as in `perceptron`.
 
     Raises:
       ValueError: shapes that do not fit.
     """
-    _check_count("max_steps", max_steps)
+    check_at_least("max_steps", operator.index(max_steps), 1)
     X, y = linear_model.check_dataset(X, y)
-    return _batch_perceptron(X, y, max_steps, normalize)
+    return _batch_perceptron(X, y, _checked_mask(mask, y.shape[0]), max_steps, normalize)
 
 
 @functools.partial(jax.jit, static_argnames="normalize")
-def _batch_perceptron(X, y, max_steps, normalize):
-    num_samples, dim = X.shape
+def _batch_perceptron(X, y, mask, max_steps, normalize):
+    num_samples = X.shape[0] if mask is None else mask.sum()
 
     def look(w):
-        return linear_model.margins(X, y, w) <= 0
+        wrong = linear_model.margins(X, y, w) <= 0
+        return wrong if mask is None else wrong & mask
 
     def step(state):
         w, wrong, steps = state
@@ -131,11 +146,15 @@ def _batch_perceptron(X, y, max_steps, normalize):
         _, wrong, steps = state
         return wrong.any() & (steps < max_steps)
 
-    w = jnp.zeros(dim, X.dtype)
+    w = jnp.zeros(X.shape[1], X.dtype)
     w, wrong, steps = jax.lax.while_loop(unfinished, step, (w, look(w), jnp.zeros((), jnp.int32)))
     return PerceptronResult(w, steps, steps, ~wrong.any())
 
 
-def _check_count(name: str, value: int) -> None:
-    if operator.index(value) < 1:
-        raise ValueError(f"{name} must be >= 1, got {value}")
+def _checked_mask(mask: ArrayLike | None, num_samples: int) -> jax.Array | None:
+    if mask is None:
+        return None
+    mask = jnp.asarray(mask, bool)
+    if mask.shape != (num_samples,):
+        raise ValueError(f"mask must have one entry per sample, ({num_samples},), got {mask.shape}")
+    return mask

@@ -21,6 +21,7 @@ from jaxlab.runs.claims import (
     read_claims,
     write_claims,
 )
+from jaxlab.runs.digest import digest
 from jaxlab.runs.divergence import check_finite
 from jaxlab.runs.environment import (
     describe_environment,
@@ -57,6 +58,7 @@ __all__ = [
     "count_verdicts",
     "define_flags",
     "describe_environment",
+    "digest",
     "enable_compilation_cache",
     "format_claims",
     "holds",

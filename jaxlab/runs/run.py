@@ -170,6 +170,11 @@ class Run:
         path = self.workdir / "artifacts" / name
         return atomic.write_json(path, value) if self._writes else path
 
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Writes `artifacts/NAME` as it is."""
+        path = self.workdir / "artifacts" / name
+        return atomic.write_bytes(path, content) if self._writes else path
+
     def write_text(self, name: str, text: str) -> Path:
         """Writes `artifacts/NAME` as UTF-8 text."""
         path = self.workdir / "artifacts" / name

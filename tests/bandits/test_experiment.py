@@ -1,10 +1,12 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from jaxlab.bandits import experiment
+from jaxlab.bandits.studies import open_bandit
 from jaxlab.runs import Run
 from tests.experiments import check_restart, check_rows
 
@@ -46,7 +48,7 @@ def test_every_row_is_measured(finished):
     verdicts = check_rows(workdir, claims, ROWS)
     assert [verdicts[row] for row in ("C8", "C9", "C10")] == ["pass"] * 3
     assert verdicts["C11"] == "not run"
-    for row in ("C1", "C2", "C3"):
+    for row in ("C1", "C2", "C3", "C5"):
         assert verdicts[row] == "reported"  # the criteria are for thousands of arms
     assert len(list((workdir / "figures").glob("*.png"))) == 9
 
@@ -84,17 +86,17 @@ def test_own_log_gives_a_policy_and_its_certificate(tmp_path):
     assert certificate["noise_from"] == "given"
 
 
-def test_clicks_get_a_proxy_and_changing_propensities_a_warning(tmp_path):
+def test_clicks_get_a_bound_for_any_rate_and_changing_propensities_a_warning(tmp_path):
     rng = np.random.default_rng(0)
     arm = rng.integers(0, 20, 500)
     rows = [f"{a},{int(rng.uniform() < 0.05)},{rng.uniform(0.1, 0.3)}" for a in arm]
     (tmp_path / "log.csv").write_text("\n".join(["arm,reward,propensity", *rows]))
     (claim,) = run_with(tmp_path / "run", experiment="own", log=str(tmp_path / "log.csv"))
-    assert "Kearns-Saul" in claim.detail
+    assert "Noise deviation 0.5 (Hoeffding" in claim.detail
     assert "NOT VALID" in claim.detail
 
 
-def test_own_returns(tmp_path):
+def test_own_returns(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     policy_id = np.repeat(np.arange(20), 3)
     episode_return = 10.0 * (policy_id % 2) + rng.normal(size=60)
@@ -104,16 +106,29 @@ def test_own_returns(tmp_path):
     assert "pooled within policies" in claim.detail
     with np.load(tmp_path / "run" / "artifacts" / "returns_policy.npz") as saved:
         assert saved["policy"][1::2].sum() > 0.99
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    run_with(tmp_path / "second", experiment="own", returns=str(tmp_path / "r.npz"))
+    assert not (tmp_path / "second").exists()  # another process than the first writes nothing
 
 
-def test_open_bandit_row(tmp_path):
+def test_open_bandit_row(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     rows = [f"{i},{rng.integers(0, 20)},1,{int(i % 150 == 0)},0.05" for i in range(3000)]
     path = tmp_path / "all.csv"
     path.write_text("\n".join([",item_id,position,click,propensity_score", *rows]))
-    (claim,) = run_with(tmp_path / "run", experiment="obd", obd=str(path), obd_fresh=str(path))
+    files = {"obd": str(path), "obd_fresh": str(path)}
+    (claim,) = run_with(tmp_path / "run", experiment="obd", **files)
     assert claim.verdict == "pass"
     assert "An independent log has" in claim.detail
+
+    def anew(*_):
+        raise AssertionError("decided anew")
+
+    monkeypatch.setattr(open_bandit, "_decide", anew)
+    assert run_with(tmp_path / "run", experiment="obd", **files) == [claim]
+    path.write_text("\n".join([",item_id,position,click,propensity_score", *rows[1:]]))
+    with pytest.raises(AssertionError, match="decided anew"):
+        run_with(tmp_path / "run", experiment="obd", **files)
 
 
 @pytest.mark.parametrize(

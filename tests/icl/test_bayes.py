@@ -44,6 +44,15 @@ def test_noiseless_examples_are_learned_exactly():
     assert icl.bayes_risk(jax.random.key(0), prior, 5, 64) < 1e-12
 
 
+def test_a_risk_far_below_rounding():
+    """With noise of 1e-18, what remains unknown of the weights is no difference from 1."""
+    prior, key = icl.make_prior(np.ones(3), noise_var=1e-18), jax.random.key(0)
+    draws = [np.asarray(jax.random.normal(k, (6, 3))) for k in jax.random.split(key, 8)]
+    traces = [np.trace(np.linalg.inv(X.T @ X + 1e-18 * np.eye(3))) for X in draws]
+    risk = icl.bayes_risk(key, prior, 6, 8)
+    np.testing.assert_allclose(risk, 1e-18 * (1 + np.mean(traces)), rtol=1e-9)
+
+
 @pytest.mark.parametrize(("num_context", "noise_var"), [(2, 0.5), (6, 0.5), (2, 0.0)])
 def test_risk_is_the_mean_squared_error_of_the_prediction(num_context, noise_var):
     prior = generic_prior(noise_var=noise_var)

@@ -1,8 +1,10 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from jaxlab.icl import experiment
+from jaxlab.icl.studies import real_tasks
 from jaxlab.runs import Run
 from tests.experiments import check_restart, check_rows
 
@@ -49,6 +51,34 @@ def test_every_row_is_measured(finished):
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
     removed = ["flow"]
     check_restart(experiment, TINY, *finished, removed=removed, kept="gap")
+
+
+def save_tasks(path, count, seed=0):
+    rng = np.random.default_rng(seed)
+    np.savez(path, X=rng.normal(size=(count, 8, 2)), y=rng.normal(size=(count, 8)))
+    return dataclasses.replace(TINY, experiment="tasks", data=str(path))
+
+
+def test_other_tasks_under_the_same_name_are_measured_anew(tmp_path, monkeypatch):
+    measured = []
+
+    def risks(config, tasks):
+        measured.append(tasks)
+        return {"Bayes": 0.5}
+
+    monkeypatch.setattr(real_tasks, "_risks", risks)
+    for seed, count in ((0, 1), (0, 1), (1, 2)):
+        config = save_tasks(tmp_path / "tasks.npz", 4, seed)
+        with Run(tmp_path / "run", config) as run:
+            assert experiment.run(config, run) == []
+        assert len(measured) == count
+
+
+def test_one_task_must_be_held_out(tmp_path):
+    config = save_tasks(tmp_path / "tasks.npz", 2)
+    wanted = "at least 3 tasks, two for the prior and one held out, got 2"
+    with Run(tmp_path / "run", config) as run, pytest.raises(ValueError, match=wanted):
+        experiment.run(config, run)
 
 
 @pytest.mark.parametrize(

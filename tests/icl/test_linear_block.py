@@ -85,3 +85,11 @@ def test_initial_scale():
     assert all(abs(float(leaf.std()) - 0.5) < 0.05 for leaf in params)
     assert params.W_Q.shape == (40, 41)
     assert params.W_2.shape == (41, 41)
+
+
+@pytest.mark.parametrize("name", ["key_dim", "value_dim", "hidden_dim"])
+def test_a_dimension_of_zero_is_no_default(name):
+    inits = [icl.init_ltb] if name == "hidden_dim" else [icl.init_lsa, icl.init_ltb]
+    for init in inits:
+        with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
+            init(jax.random.key(0), 3, **{name: 0})

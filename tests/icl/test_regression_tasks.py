@@ -80,6 +80,13 @@ def test_a_missing_file_and_a_single_task(tmp_path):
         icl.estimate_prior(icl.RegressionTasks(X, y))
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_too_few_rows_tell_nothing_about_the_noise(size):
+    X, y = synthetic(tasks=5, size=size)
+    with pytest.raises(ValueError, match=f"got {size} rows of 2 features: give larger tasks"):
+        icl.estimate_prior(icl.RegressionTasks(X, y))
+
+
 def test_diabetes_strata():
     pytest.importorskip("sklearn")
     tasks = icl.diabetes_tasks()

@@ -153,6 +153,26 @@ def test_gap_of_attention_alone(norm, num_context, gap):
     assert icl.icl_risk(naive, prior, num_context) >= optimum.risk - 1e-9
 
 
+def test_lower_bound_of_the_gap_against_numpy():
+    prior = generic_prior(4)
+    mean, H = np.asarray(prior.mean), np.asarray(prior.input_cov)
+    want = sum(mean[i] * H[i, j] * mean[j] for i in range(3) for j in range(3)) / 8
+    np.testing.assert_allclose(icl.lsa_gap_lower_bound(prior, 7), want, rtol=1e-12)
+
+
+def test_a_zero_mean_has_one_informed_start(monkeypatch):
+    starts, minimize = [], scipy.optimize.minimize
+
+    def record(objective, start, **options):
+        starts.append(start)
+        return minimize(objective, start, **options)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", record)
+    icl.optimal_lsa(icl.make_prior(np.zeros(2), noise_var=0.5), 4)
+    assert len(starts) == 2  # the other is random
+    assert (starts[0] != starts[1]).all()
+
+
 def test_gap_approaches_its_limit_for_a_large_mean():
     prior = icl.make_prior(np.full(3, 1e3), noise_var=0.25)
     gap = icl.optimal_lsa(prior, 8).gap

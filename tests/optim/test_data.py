@@ -76,6 +76,18 @@ def test_prepare_sparse(normalize, add_bias, rng):
         optim.run_gd(sparse.X, sparse.y, 1.0, 2)
 
 
+@pytest.mark.parametrize("normalize", ["max", "row", "none"])
+def test_prepare_sparse_integers_with_several_entries_at_one_place(normalize):
+    dense = np.array([[5.0, 0, 1], [0, 4, 0], [-2, 0, 0]])
+    places = np.array([[0, 0], [1, 1], [0, 0], [0, 2], [2, 0]])
+    with jax.enable_x64(True):
+        sparse = BCOO((np.array([2, 4, 3, 1, -2]), places), shape=(3, 3))
+        got = optim.prepare(sparse, [0, 1, 1], add_bias=False, normalize=normalize)
+        want = optim.prepare(dense, [0, 1, 1], add_bias=False, normalize=normalize)
+        np.testing.assert_allclose(got.X.todense(), want.X, rtol=1e-12)
+        np.testing.assert_allclose(got.scale, want.scale, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -89,6 +101,11 @@ def test_prepare_sparse(normalize, add_bias, rng):
         ({"y": [1, 2]}, r"X \(3, 2\) and y \(2,\)"),
         ({"X": [1.0, 2.0, 3.0]}, r"X \(3,\)"),
         ({"X": BCOO.fromdense(np.eye(3)), "standardize": True}, "sparse"),
+        (
+            {"X": [[2.0, 1], [2, 1], [2, 1]], "standardize": True, "add_bias": False},
+            "every feature of X is constant",
+        ),
+        ({"X": BCOO((np.array([1.0, -1]), np.zeros((2, 2), int)), shape=(3, 2))}, "all zero"),
     ],
 )
 def test_prepare_bad_input(change, message):

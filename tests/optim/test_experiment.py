@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ TINY = dataclasses.replace(
     dims=(5,),
     margins=(0.15, 0.3),
     general_sets=2,
-    network_steps=40,
+    network_steps=120,
     hard_dims=(4, 8),
     hard_losses=("exponential", "logistic"),
     real_sets=("iris",),
@@ -65,8 +66,10 @@ def test_a_restarted_run_reads_its_phases_and_ends_the_same(finished, monkeypatc
         raise AssertionError("a finished phase ran again")
 
     monkeypatch.setattr(convergence, "measure", never)
+    logged = (workdir / "metrics.jsonl").read_bytes()
     with Run(workdir, TINY) as run:
         assert experiment.run(TINY, run) == claims
+    assert (workdir / "metrics.jsonl").read_bytes() == logged
 
 
 def test_one_part_gives_its_rows(tmp_path):
@@ -82,7 +85,7 @@ def _save(path, X, y):
     return dataclasses.replace(TINY, data=str(path), x_key="images")
 
 
-def test_own_data(tmp_path, blobs):
+def test_own_data(tmp_path, blobs, monkeypatch):
     X, y = blobs
     labels = np.where(y > 0, 7, np.arange(len(y)) % 3)
     config = _save(tmp_path / "own.npz", X, labels)
@@ -91,6 +94,28 @@ def test_own_data(tmp_path, blobs):
         claims = experiment.run(config, run)
     assert [claim.verdict for claim in claims] == ["pass", "pass"]
     assert "own.npz" in claims[0].measured
+
+    def anew(*_):
+        raise AssertionError("measured anew")
+
+    monkeypatch.setattr(experiment.real_data, "measure", anew)
+    with Run(tmp_path / "run", config) as run:
+        assert experiment.run(config, run) == claims
+        _save(tmp_path / "own.npz", 2 * X, labels)
+        with pytest.raises(AssertionError, match="measured anew"):
+            experiment.run(config, run)
+
+
+def test_without_scikit_learn_its_rows_are_not_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    config = dataclasses.replace(TINY, experiment="real")
+    with Run(tmp_path, config) as run:
+        claims = experiment.run(config, run)
+    assert [(claim.id, claim.verdict) for claim in claims] == [
+        ("LS11", "not run"),
+        ("LS12", "not run"),
+    ]
+    assert "pip install 'jaxlab[optim]'" in claims[0].detail
 
 
 def test_inseparable_data_is_said_plainly(tmp_path, rng, capsys):
@@ -109,11 +134,12 @@ def test_libsvm_files_and_label_errors(tmp_path):
     path = tmp_path / "own.svm"
     path.write_text("1 1:1\n2 1:-1\n3 2:1\n")
     config = dataclasses.replace(TINY, data=str(path), experiment="real")
-    with pytest.raises(ValueError, match=r"3 labels \(1.0, 2.0, 3.0\).*--positive_class"):
-        experiment.run(config, Run(tmp_path / "a", config))
+    wanted = r"3 labels \(1.0, 2.0, 3.0\).*--positive_class"
+    with Run(tmp_path / "a", config) as run, pytest.raises(ValueError, match=wanted):
+        experiment.run(config, run)
     config = dataclasses.replace(config, positive_class="9")
-    with pytest.raises(ValueError, match="no label '9'"):
-        experiment.run(config, Run(tmp_path / "b", config))
+    with Run(tmp_path / "b", config) as run, pytest.raises(ValueError, match="no label '9'"):
+        experiment.run(config, run)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +149,17 @@ def test_libsvm_files_and_label_errors(tmp_path):
         ({"eta": ()}, "eta is empty"),
         ({"hard_losses": ("hinge",)}, r"loss must be one of .* got 'hinge'"),
         ({"real_sets": ("mnist",)}, r"real_sets must be of iris, .* got mnist"),
+        ({"experiment": "other"}, "experiment must be one of all, convergence"),
+        ({"network_width": 5}, "network_width must be even and >= 2, got 5"),
+        ({"num_sets": 0}, "num_sets must be >= 1, got 0"),
+        ({"num_orders": 0}, "num_orders must be >= 1, got 0"),
+        ({"max_steps": 0}, "max_steps must be >= 1, got 0"),
     ],
 )
 def test_bad_settings(change, message, tmp_path):
     config = dataclasses.replace(TINY, **change)
-    with pytest.raises(ValueError, match=message):
-        experiment.run(config, Run(tmp_path, config))
+    with Run(tmp_path, config) as run, pytest.raises(ValueError, match=message):
+        experiment.run(config, run)
 
 
 def test_presets_name_real_data_that_exists():

@@ -109,6 +109,14 @@ def test_sparse_equals_dense(blobs):
     np.testing.assert_allclose(swept[1], dense.log_risk, rtol=1e-3, atol=1e-4)
 
 
+def test_sparse_integers_are_floats():
+    X, y = np.array([[1, 0], [0, 2], [3, 1]]), np.array([1, 1, -1])
+    dense = optim.run_gd(X.astype(np.float32), y, 2.0, 5)
+    sparse = optim.run_gd(BCOO.fromdense(X), y, 2.0, 5)
+    np.testing.assert_allclose(sparse.log_risk, dense.log_risk, rtol=1e-5)
+    assert sparse.w.dtype == jnp.float32
+
+
 def test_vmap_over_etas_and_data_sets(blobs):
     X, y = blobs
     etas = jnp.array([0.5, 10.0, 300.0])

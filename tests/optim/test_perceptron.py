@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from jax.experimental.sparse import BCOO
 
 from jaxlab import optim
+from jaxlab.optim.convergence import measure_perceptrons
+from jaxlab.optim.problems import Problems
 
 
 def _numpy_perceptron(X, y, max_passes):
@@ -19,6 +21,15 @@ def _numpy_perceptron(X, y, max_passes):
         if clean:
             return w, updates, passes, True
     return w, updates, max_passes, False
+
+
+def _numpy_batch(X, y, normalize=True):
+    signed = y[:, None] * X
+    w, steps = np.zeros(X.shape[1]), 0
+    while (wrong := signed @ w <= 0).any():
+        w = w + wrong @ signed / (wrong.sum() if normalize else len(y))
+        steps += 1
+    return w, steps
 
 
 def test_cyclic_against_numpy(blobs):
@@ -57,12 +68,8 @@ def test_random_order_takes_a_new_permutation_each_pass(blobs):
 
 def test_batch_against_numpy(blobs):
     X, y = blobs
-    signed = y[:, None] * X
     for normalize in (True, False):
-        w, steps = np.zeros(X.shape[1]), 0
-        while (wrong := signed @ w <= 0).any():
-            w = w + wrong @ signed / (wrong.sum() if normalize else len(y))
-            steps += 1
+        w, steps = _numpy_batch(X, y, normalize)
         with jax.enable_x64(True):
             got = optim.batch_perceptron(X, y, normalize=normalize)
         np.testing.assert_allclose(got.w, w, rtol=1e-9)
@@ -75,6 +82,52 @@ def test_batch_takes_sparse_data(blobs):
     dense = optim.batch_perceptron(X, y)
     sparse = optim.batch_perceptron(BCOO.fromdense(X.astype(np.float32)), y)
     np.testing.assert_allclose(sparse.w, dense.w, rtol=1e-4)
+
+
+# A copy of the first sample visited again, or averaged over, is another problem here.
+SIGNED = np.array([[0.25, 0.0], [-2.0, 1.0], [0.875, 0.0625], [1.0, 1.0], [0.5, 0.25]])
+
+
+def _padded(size, length):
+    inside = np.arange(length) < size
+    y = np.where(np.arange(length) % 2, 1.0, -1.0)
+    rows = np.where(inside, np.arange(length), 0)
+    signed = np.resize(SIGNED, (length, 2))[rows]
+    return y[rows, None] * signed, y[rows], inside
+
+
+def test_rows_outside_the_mask_count_nowhere():
+    X, y, inside = _padded(3, 12)
+    with jax.enable_x64(True):
+        online = optim.perceptron(X, y, mask=inside)
+        w, updates, passes, _ = _numpy_perceptron(X[:3], y[:3], 1000)
+        np.testing.assert_array_equal(online.w, w)
+        assert (online.num_updates, online.num_passes, online.converged) == (updates, passes, True)
+        for normalize in (True, False):
+            batch = optim.batch_perceptron(X, y, mask=inside, normalize=normalize)
+            w, steps = _numpy_batch(X[:3], y[:3], normalize)
+            np.testing.assert_allclose(batch.w, w, rtol=1e-12)
+            assert batch.num_updates == steps
+    contradiction = np.array([[1.0], [1.0]]), np.array([1.0, -1.0])
+    random = {"order": "random", "key": jax.random.key(0), "mask": [True, False]}
+    assert optim.perceptron(*contradiction, **random).converged
+
+
+def test_padded_sets_are_measured_as_they_are():
+    sizes = np.array([3, 5, 2])
+    X, y, inside = map(np.stack, zip(*(_padded(size, 12) for size in sizes), strict=True))
+    X[2], y[2] = 1.0, np.where(np.arange(12) == 0, 1.0, -1.0)  # no plane separates the third
+    problems = Problems(X, y, inside.astype(float), np.full(3, 0.1), sizes)
+    with jax.enable_x64(True):
+        measured = measure_perceptrons(problems)
+    sets = [(X[i, :size], y[i, :size]) for i, size in enumerate(sizes[:2])]
+    online = [_numpy_perceptron(*data, 1000)[1] for data in sets]
+    np.testing.assert_array_equal(measured["online"], [*online, -1])
+    np.testing.assert_array_equal(measured["batch"], [*(_numpy_batch(*d)[1] for d in sets), -1])
+
+
+def test_products_are_of_the_highest_precision(blobs):
+    assert "HIGHEST" in str(jax.make_jaxpr(optim.perceptron)(*blobs))
 
 
 def test_inseparable_data_is_given_up():
@@ -112,3 +165,5 @@ def test_bad_input():
     for run in (optim.perceptron, optim.batch_perceptron):
         with pytest.raises(ValueError, match=r"X \(4, 2\) and y \(3,\)"):
             run(X, np.ones(3))
+        with pytest.raises(ValueError, match=r"mask must have one entry per sample, \(4,\), got"):
+            run(X, y, mask=np.ones(3, bool))

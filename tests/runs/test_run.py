@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -119,6 +120,16 @@ def test_metrics_merge_repeated_steps_and_drop_a_torn_line(tmp_path):
 def test_metrics_are_scalars(tmp_path):
     with Run(tmp_path) as run, pytest.raises(ValueError, match=r"'loss' must be a scalar.*\(2,\)"):
         run.log(1, loss=np.zeros(2))
+
+
+def test_artifacts_are_written_by_the_first_process_alone(tmp_path, monkeypatch):
+    with Run(tmp_path / "first") as run:
+        assert run.write_bytes("a.bin", b"\x00\xff").read_bytes() == b"\x00\xff"
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with Run(tmp_path / "second") as run:
+        path = run.write_bytes("a.bin", b"")
+    assert path == tmp_path / "second" / "artifacts" / "a.bin"
+    assert not path.exists()
 
 
 def test_a_phase_is_computed_once(tmp_path):

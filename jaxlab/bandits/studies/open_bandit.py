@@ -11,7 +11,7 @@ from jaxlab.bandits.noise import bernoulli_sigma
 from jaxlab.bandits.studies.methods import trust_config
 from jaxlab.bandits.suprema import MODES
 from jaxlab.bandits.trust import trust
-from jaxlab.runs import Claim, Run, holds, not_run, study_key
+from jaxlab.runs import Claim, Run, digest, holds, not_run, study_key
 
 _STATEMENT = "On a real log of rare clicks the reference is kept, with a valid noise level"
 
@@ -26,7 +26,8 @@ def measure(config, run: Run) -> list[Claim]:
         return [not_run("C11", _STATEMENT, detail)]
     log = load_open_bandit(config.obd)
     fresh = None if config.obd_fresh is None else load_open_bandit(config.obd_fresh)
-    result = run.once("open_bandit", lambda: _decide(config, log))
+    # Another file under the same name is another phase.
+    result = run.once(f"open_bandit_{digest(log)}", lambda: _decide(config, log))
     run.figure("open_bandit", figures.open_bandit(result))
     kept = all(result["proxy"][mode]["index"] == -1 for mode in MODES)
     plug_in = result["plug_in"]["joint"]

@@ -1,9 +1,7 @@
 """The user's own logs: a policy and its certificate, saved for deployment."""
 
-import hashlib
 import io
 
-import jax
 import numpy as np
 
 from jaxlab.bandits import figures
@@ -15,10 +13,10 @@ from jaxlab.bandits.logged_data import (
     load_minari_returns,
     load_returns,
 )
-from jaxlab.bandits.noise import bernoulli_sigma
+from jaxlab.bandits.noise import bounded_sigma
 from jaxlab.bandits.studies.methods import trust_config
 from jaxlab.bandits.trust import trust
-from jaxlab.runs import Claim, Run, atomic, study_key
+from jaxlab.runs import Claim, Run, digest, study_key
 
 _FIXED_COUNTS = "Valid where the number of rewards of an arm does not depend on rewards."
 
@@ -38,9 +36,10 @@ def measure(config, run: Run) -> list[Claim]:
 def _rewards(config, run: Run) -> Claim:
     log = load_log(config.log)
     sigma, source = config.sigma, "given"
-    if sigma is None and np.isin(log.rewards, (0, 1)).all() and 0 < log.rewards.mean() < 1:
-        # The plug-in deviation of rare events is no noise level; see the study of Open Bandit.
-        sigma, source = float(bernoulli_sigma(log.rewards.mean())), "Kearns-Saul at the mean rate"
+    if sigma is None and np.isin(log.rewards, (0, 1)).all():
+        # The plug-in deviation of rare events is no noise level (see the study of Open Bandit), and
+        # Kearns and Saul's is one up to the largest rate of an arm, which a log does not tell.
+        sigma, source = bounded_sigma(0, 1), "Hoeffding, rewards of 0 and 1"
     stats = arm_stats(log.actions, log.rewards.astype(np.float32), log.num_arms, sigma)
     caveat = _FIXED_COUNTS
     if log.adaptive:
@@ -61,10 +60,9 @@ def _certify(config, run: Run, name: str, stats: ArmStats, noise_source: str, ca
     """Decides, writes `NAME_policy.npz` and `NAME_certificate.json`, and makes the row."""
     num_arms = stats.mean.size
     # Another file under the same name is another phase.
-    phase = f"own_{name}_{_digest(stats)}"
+    phase = f"own_{name}_{digest(stats)}"
     result = run.once(phase, lambda: _decide(config, stats))
     source = ("TRUST", "LCB")[int(result["best"]["source"])]
-    folder = run.workdir / "artifacts"
     with io.BytesIO() as buffer:
         np.savez(
             buffer,
@@ -74,7 +72,7 @@ def _certify(config, run: Run, name: str, stats: ArmStats, noise_source: str, ca
             count=stats.count,
             noise_var=stats.noise_var,
         )
-        path = atomic.write_bytes(folder / f"{name}_policy.npz", buffer.getvalue())
+        path = run.write_bytes(f"{name}_policy.npz", buffer.getvalue())
     certificate = {
         "policy": path.name,
         "method": source,
@@ -123,8 +121,3 @@ def _decide(config, stats: ArmStats) -> dict:
         "lcb": lcb(stats, config.delta)._asdict(),
         "best": best_certified(stats, decided, config.delta)._asdict(),
     }
-
-
-def _digest(stats: ArmStats) -> str:
-    content = b"".join(np.asarray(part).tobytes() for part in jax.device_get(stats))
-    return hashlib.sha256(content).hexdigest()[:12]

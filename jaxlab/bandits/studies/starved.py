@@ -45,7 +45,7 @@ def _competitive(config, main: dict) -> Claim:
         "With one sample per arm one can still find a policy competitive with the optimal one",
         "",
         f"value {spread(value['joint'])} (joint), {spread(value['union'])} (union); optimum 1",
-        _judged(config, reached >= least),
+        judged(config, reached >= least),
         detail=f"{_setting(config)}. Lowest over seeds {value['joint'].min():.3f}; about "
         f"{main['support'].mean():.0f} arms in the support at a radius of "
         f"{main['relative_radius'].mean():.4f} of the largest. Criterion: mean >= {least} in both "
@@ -71,7 +71,7 @@ def _stochastic(config, main: dict, by_arms: dict) -> Claim:
         f"value {value['joint'].mean():.3f} against {value['lcb'].mean():.3f} (LCB = greedy); "
         f"certificate {spread(bound['joint'])} (joint), {spread(bound['union'])} (union) against "
         f"{spread(bound['lcb'])}; reference {spread(bound['reference'])}",
-        _judged(
+        judged(
             config,
             gain >= 0.6
             and trust_bound - bound["lcb"].mean() >= 1.0
@@ -97,7 +97,7 @@ def _design(config, main: dict) -> Claim:
         "",
         f"certificate {spread(bound['joint'])}; only the largest radius {largest:.3f}; absolute "
         f"pessimism {absolute:.3f}",
-        _judged(config, full > largest > absolute and inside),
+        judged(config, full > largest > absolute and inside),
         detail=f"{_setting(config)}. Penalty at the critical radius "
         f"{main['penalty_at_critical'].mean():.3f}, at the largest "
         f"{main['penalty']['joint'][0]:.3f}. Absolute pessimism subtracts chi_K(delta) "
@@ -106,7 +106,8 @@ def _design(config, main: dict) -> Claim:
     )
 
 
-def _judged(config, criterion) -> str:
+def judged(config, criterion) -> str:
+    """The verdict of a row about the data-starved bandit: with few arms it has no criterion."""
     return holds(criterion) if config.num_arms >= _FEW_ARMS else "reported"
 
 

@@ -19,21 +19,33 @@ from jaxlab.icl.regression_tasks import (
     sample_task_prompts,
 )
 from jaxlab.icl.training import train_on_tasks
-from jaxlab.runs import Claim, Run, study_key
+from jaxlab.runs import Claim, Run, digest, study_key
 
 _TEST_PROMPTS = 20_000
+_LEAST_TASKS = 3  # two for the prior, one held out
 
 
 def measure(config, run: Run) -> list[Claim]:
-    """Risk on held-out tasks, as a figure and a table; it makes no claim."""
+    """Risk on held-out tasks, as a figure and a table; it makes no claim.
+
+    Raises:
+      ValueError: a file of fewer than three tasks.
+    """
     if config.data is None:
         try:
-            tasks, name = diabetes_tasks(), "diabetes, age strata"
+            tasks, name, phase = diabetes_tasks(), "diabetes, age strata", "real_tasks"
         except ImportError:
             return []  # scikit-learn is an extra, and so is the illustration
     else:
         tasks, name = load_tasks(config.data), config.data
-    risks = run.once("real_tasks", lambda: _risks(config, tasks))
+        # Another file under the same name is another phase.
+        phase = f"real_tasks_{digest(tasks)}"
+    if len(tasks.X) < _LEAST_TASKS:
+        raise ValueError(
+            f"{name} must hold at least {_LEAST_TASKS} tasks, two for the prior and one held out, "
+            f"got {len(tasks.X)}"
+        )
+    risks = run.once(phase, lambda: _risks(config, tasks))
     run.write_json("real_tasks.json", {"data": name, "held_out_risk": risks})
     run.figure("real_tasks", figures.real_tasks(risks, name))
     return []
