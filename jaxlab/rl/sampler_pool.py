@@ -101,4 +101,4 @@ class SamplerPool(Pool):
             self._import_module,
             os.getpid(),
         )
-        self._samplers[slot] = ChildProcess("jaxlab.rl.sampler", settings)
+        self._samplers[slot] = ChildProcess("jaxlab.rl.sampler", settings, heard=False)

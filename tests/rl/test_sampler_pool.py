@@ -89,6 +89,28 @@ def test_the_error_of_a_sampler_reaches_the_parent(shared):
             wait_until(lambda: pool.poll() > 0)
 
 
+def test_a_sampler_that_prints_goes_on(shared, tmp_path, monkeypatch):
+    ring, board, _ = shared
+    # More than a pipe holds.
+    (tmp_path / "printing_envs.py").write_text("for _ in range(3000): print('x' * 99)\n")
+    (tmp_path / "failing_envs.py").write_text("import printing_envs\nraise OSError('no licence')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    settings = {"n_samplers": 1, "envs_per_sampler": 4, "max_restarts": 0}
+
+    def pool(module):
+        return rl.SamplerPool(
+            ring.handle, board.handle, "numpy:pendulum", import_module=module, **settings
+        )
+
+    with pool("printing_envs") as printing:
+        printing.start()
+        wait_until(lambda: ring.written()[0], alive=printing.poll)
+    with pool("failing_envs") as failing:
+        failing.start()
+        with pytest.raises(RuntimeError, match="OSError: no licence"):
+            wait_until(lambda: failing.poll() > 0)
+
+
 def test_resizing(shared):
     ring, board, _ = shared
     with rl.SamplerPool(
