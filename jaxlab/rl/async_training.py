@@ -13,6 +13,7 @@ from jaxlab.rl.adaptation import SamplerTrials
 from jaxlab.rl.data_parallel import largest_over_processes
 from jaxlab.rl.evaluator_process import EvaluatorProcess
 from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.host_policy import log_std_range_of
 from jaxlab.rl.host_state import (
     DRAW,
     EVALUATE,
@@ -91,7 +92,7 @@ def train_async(
             board.continue_from(state.version)
             board.publish(policy_of(state.learner))
             pool = stack.enter_context(
-                _start_samplers(ring, board, state, host, import_module, ray_address)
+                _start_samplers(ring, board, state, config, host, import_module, ray_address)
             )
             evaluator = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
             parts = _Parts(placement, ring, board, pool, evaluator, log, keep, observe, interrupted)
@@ -240,7 +241,7 @@ class _Loop:
             self._samplers = wanted
 
 
-def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_address):
+def _start_samplers(ring, board, state, config, host: HostConfig, import_module, ray_address):
     make_pool = SamplerPool
     if ray_address:
         make_pool = functools.partial(RaySamplerPool, address=ray_address)
@@ -256,6 +257,7 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_add
         warmup_steps=warmup_steps,
         max_sample_hz=host.max_sample_hz,
         import_module=import_module,
+        log_std_range=log_std_range_of(config),
     )
     pool.start()
     return pool

@@ -120,6 +120,33 @@ def test_a_run_that_goes_on_from_a_segment_ends_with_the_same_numbers(tmp_path, 
     chex.assert_trees_all_equal(learner_of(resumed), learner_of(whole))
 
 
+def test_samplers_are_told_the_policys_range(monkeypatch):
+    from jaxlab.rl import sync_training
+
+    class SeenError(Exception):
+        pass
+
+    seen = []
+
+    def pool(*args, log_std_range, **settings):
+        seen.append(log_std_range)
+        raise SeenError
+
+    def step(env, obs, params, rng, step, log_std_range):
+        seen.append(log_std_range)
+        words = [x.bit_generator.seed_seq.generate_state(4).tolist() for x in (rng, env._rng)]
+        assert words[0] != words[1], "actions are not drawn as the starts are"
+        raise SeenError
+
+    monkeypatch.setattr("jaxlab.rl.async_training.SamplerPool", pool)
+    monkeypatch.setattr(sync_training, "take_step", step)
+    narrow = rl.SACConfig(3, 1, (8, 8), log_std_min=-3.0, log_std_max=-1.0)
+    for mode, config in (("async", narrow), ("sync", narrow), ("sync", rl.TD3Config(3, 1, (8,)))):
+        with pytest.raises(SeenError):
+            rl.train_host(jax.random.key(0), config, rl.HostConfig(mode=mode, **SMALL))
+    assert seen == [(-3.0, -1.0), (-3.0, -1.0), (-20.0, 2.0)]
+
+
 def test_losses_that_are_not_finite_end_it(monkeypatch):
     from jaxlab.rl import sync_training
 
