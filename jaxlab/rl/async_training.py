@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -131,6 +132,7 @@ class _Loop:
         self._known_rows = int(parts.ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
+        self._unchecked: tuple[Any, int] | None = None  # the last call's metrics, updates by then
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
         # What this process does of each update.
         self._share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
@@ -142,7 +144,7 @@ class _Loop:
         host = self._host
         rng = np.random.default_rng(seed_of(self._start, DRAW))
         update_key = jax.random.fold_in(self._start.key, UPDATE)
-        metrics = blocks = None
+        blocks = None
         with contextlib.ExitStack() as stack:
             while True:
                 reason, ready = self._decide(self._attend())
@@ -160,19 +162,19 @@ class _Loop:
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
-                start, previous, done = time.monotonic(), metrics, self._updates
+                start, previous = time.monotonic(), self._unchecked
                 self._learner, metrics = self._parts.placement.learn(key, self._learner, rows)
                 self._updates += len(rows)
+                self._unchecked = metrics, self._updates
                 self._calls += 1
                 if previous is not None:
-                    check_losses(previous, done)
+                    check_losses(*previous)
                 if self._calls % host.publish_every == 0:
                     self._parts.board.publish(self._parts.placement.policy(self._learner))
                 self._parts.observe("update", start, time.monotonic())
                 if self._calls == 1:  # which compiled
                     self._parts.log.measure_from(self._env_steps(), self._updates)
-        if metrics is not None:
-            check_losses(metrics, self._updates)
+        self._check_last_call()
         self._parts.log.measure_to(self._env_steps(), self._updates)
         return reason
 
@@ -185,8 +187,15 @@ class _Loop:
         number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
         if due:
             self._saved = time.monotonic()
+            self._check_last_call()  # what is kept replaces the last good one
             self._parts.keep(self.snapshot())
         return REASONS[number], not missing
+
+    def _check_last_call(self) -> None:
+        """Waits for it. Raises FloatingPointError where a loss is not finite."""
+        if self._unchecked is not None:
+            check_losses(*self._unchecked)
+            self._unchecked = None
 
     def snapshot(self) -> HostState:
         """The run as it is now."""

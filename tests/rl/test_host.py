@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxlab import rl, runs
+from jaxlab.rl.host_state import fresh_state, restore_state, ring_spec
 from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows
 from tests.rl import recorded_segments
@@ -156,6 +157,26 @@ def test_losses_that_are_not_finite_end_it(monkeypatch):
     monkeypatch.setattr(sync_training, "learn_from_rows", broken)
     with pytest.raises(FloatingPointError, match="critic_loss is nan at update 3"):
         rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(mode="sync", **SMALL))
+
+
+def test_a_checkpoint_never_holds_a_learner_with_losses_that_are_not_finite(tmp_path, monkeypatch):
+    calls = []
+
+    def broken(*args):
+        state, metrics = learn_from_rows(*args)
+        calls.append(len(calls))
+        if len(calls) == 3:
+            metrics = metrics | {"critic_loss": jnp.array([1.0, 2.0, jnp.nan, 3.0])}
+            state = state._replace(actor=jax.tree.map(lambda x: x * jnp.nan, state.actor))
+        return state, metrics
+
+    monkeypatch.setattr("jaxlab.rl.placement.learn_from_rows", broken)
+    key, host = jax.random.key(0), rl.HostConfig(**SMALL | {"checkpoint_every_s": 1e-9})
+    with pytest.raises(FloatingPointError, match="critic_loss is nan at update 11"):
+        rl.train_host(key, CONFIG, host, tmp_path)
+    kept = restore_state(tmp_path, fresh_state(key, CONFIG, host), ring_spec(CONFIG, host))
+    assert kept.updates == 8
+    chex.assert_tree_all_finite(kept.learner.actor)
 
 
 def test_the_learner_waits_for_the_samplers():
