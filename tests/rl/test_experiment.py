@@ -153,6 +153,32 @@ def test_training_on_the_device_resumes_exactly(tmp_path, monkeypatch, algo):
         np.testing.assert_array_equal(one[name], other[name])
 
 
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_the_state_on_the_device_is_donated(algo):
+    config = dataclasses.replace(ON_DEVICE, algo=algo)
+    env = rl.make_env("pendulum")
+    state, advance, _ = own_on_device._prepare(config, own.make_algorithm(config, 3, 1), env)
+    advance(state)
+    assert state.obs.is_deleted()
+    assert state.learner.actor["mean"]["kernel"].is_deleted()
+
+
+def test_evaluations_on_the_device_have_a_key_of_their_own(tmp_path, monkeypatch):
+    keys = []
+
+    def look(key, *args):
+        keys.append(key)
+        raise MemoryError("enough")
+
+    monkeypatch.setattr(own_on_device, "evaluate_policy", look)
+    with Run(tmp_path, ON_DEVICE) as run, pytest.raises(MemoryError):
+        experiment.run(ON_DEVICE, run)
+    root = jax.random.key(ON_DEVICE.seed)
+    # What the environments, the learner and the steps start from.
+    taken = np.asarray(jax.random.key_data(jax.random.split(root, 3))).tolist()
+    assert jax.random.key_data(keys[0]).tolist() not in taken
+
+
 def test_an_interrupt_on_the_device_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
     config = dataclasses.replace(ON_DEVICE, checkpoint_every_s=1e9)
     with Run(tmp_path / "whole", config) as run:
