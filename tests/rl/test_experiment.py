@@ -10,7 +10,7 @@ import pytest
 from jaxlab import rl
 from jaxlab.rl import experiment
 from jaxlab.rl.progress_log import ProgressLog
-from jaxlab.rl.studies import own, own_on_device
+from jaxlab.rl.studies import learning, own, own_on_device
 from jaxlab.runs import Run, latest_step
 from tests.experiments import check_rows
 
@@ -57,6 +57,26 @@ def test_a_restart_computes_only_what_is_missing(finished):
         again = experiment.run(TINY, run)
     assert [a for a in again if a.id != "C2"] == [a for a in claims if a.id != "C2"]
     assert (workdir / "results" / "devices.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("unsolved", [None, 5, 6])
+def test_large_batches_pass_only_where_every_seed_solves_it(tmp_path, monkeypatch, unsolved):
+    seeds = []
+
+    def solve(seed, algorithm, layout, max_updates):
+        seeds.append(seed)
+        counts = {"updates": 100, "env_steps": 900, "seconds": 1.0, "compile_s": 1.0}
+        reached = not (seed == unsolved and layout.n_envs == 64)
+        curve = {"curve_updates": np.arange(2), "curve_return": np.zeros(2)}
+        return counts | {"reached": reached} | curve
+
+    monkeypatch.setattr(learning, "solve", solve)
+    config = dataclasses.replace(TINY, seed=5, solve_seeds=1, large_batch_seeds=2)
+    with Run(tmp_path, config) as run:
+        *_, claim = learning.measure(config, run)
+    assert seeds == [5, 5, 6, 5, 6]
+    assert claim.verdict == ("pass" if unsolved is None else "fail")
+    assert f"{int(unsolved is not None)} of 4 runs did not solve it" in claim.detail
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
