@@ -44,7 +44,8 @@ from jaxlab.rl.stopping import (
 )
 from jaxlab.rl.weight_board import WeightBoard
 
-# What was busy ("update", "sample", "evaluate"), from when, and to when, by the monotonic clock.
+# What was busy ("update", "sample", "evaluate", "visualise"), from when, and to when, by the
+# monotonic clock.
 Observer = Callable[[str, float, float], None]
 
 _WATCH_S = 0.5  # between looks at the samplers

@@ -137,7 +137,7 @@ def train_host(
         pictures = pictures or folder
         if host.visualize and metrics is not None:
             picture = Path(pictures) / "episode.png"
-            stack.enter_context(dashboard.serving(metrics, picture))
+            stack.enter_context(dashboard.serving(metrics, picture, observe))
         log = ProgressLog(metrics, host.batch_size, *before, on_eval)
         record = what_to_record(host.env_id, pictures, host.record_every, host.visualize)
         state, restarts, stopped = train(
