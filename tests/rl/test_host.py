@@ -57,7 +57,7 @@ def learner_of(result):
 
 def test_asynchronous_training(tmp_path, segments):
     host = rl.HostConfig(n_samplers=2, max_updates=400, **SMALL)
-    result = rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
+    result = rl.train_host(jax.random.key(0), sac_config=CONFIG, host_config=host, workdir=tmp_path)
     assert (result.updates, int(result.learner.step)) == (400, 400)
     assert result.stopped == "max_updates"
     assert result.env_steps >= 40
