@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxlab.splat.fit_state import FitConfig, FitState
+from jaxlab.splat.fit_state import FitConfig, FitState, zero_where
 from jaxlab.splat.rotations import quat_to_rotmat
 from jaxlab.splat.types import GaussianCloud
 
@@ -61,16 +61,12 @@ def densify_and_prune(key: jax.Array, state: FitState, config: FitConfig) -> Fit
     return FitState(
         cloned,
         alive,
-        _zero_where(forget, state.mu),
-        _zero_where(forget, state.nu),
+        zero_where(forget, state.mu),
+        zero_where(forget, state.nu),
         jnp.zeros_like(state.grad_accum),
         jnp.zeros_like(state.vis_count),
         state.step,
     )
-
-
-def _zero_where(mask: jax.Array, tree: GaussianCloud) -> GaussianCloud:
-    return jax.tree.map(lambda x: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), 0, x), tree)
 
 
 def reset_opacity(state: FitState, *, value: float = 0.01) -> FitState:

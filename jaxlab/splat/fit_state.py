@@ -103,3 +103,8 @@ def init_fit_state(cloud: GaussianCloud, alive: jax.Array) -> FitState:
         jnp.zeros(alive.shape, jnp.int32),
         jnp.zeros((), jnp.int32),
     )
+
+
+def zero_where(mask: jax.Array, tree: GaussianCloud) -> GaussianCloud:
+    """A tree shaped like the cloud with zeros in the slots that `mask` `[capacity]` marks."""
+    return jax.tree.map(lambda x: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), 0, x), tree)
