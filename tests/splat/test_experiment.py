@@ -222,6 +222,36 @@ def test_a_generated_object_is_fitted_and_written(tmp_path):
     assert len(splat.load_cloud(tmp_path / "again.splat").means) == len(cloud.means)
 
 
+def test_the_paper_preset_has_the_published_schedule():
+    settings = capture_fit._fit_config(capture_fit.PRESETS["paper"], 2.0)
+    published = {
+        "num_steps": 30_000,
+        "lr_means": 1.6e-4,
+        "lr_means_final": 1.6e-6,
+        "lr_scales": 5e-3,
+        "lr_quats": 1e-3,
+        "lr_opacity": 5e-2,
+        "lr_sh": 2.5e-3,
+        "lr_decay": 1.0,
+        "lambda_dssim": 0.2,
+        "sh_every": 1000,
+        "densify_every": 100,
+        "densify_from": 500,
+        "densify_until": 15_000,
+        "reset_every": 3000,
+        "grow_grad": 2e-4,
+        "grow_scale": 0.01,
+        "prune_opacity": 0.005,
+        "prune_scale": 0.1,
+        "extent": 2.0,
+    }
+    got = {name: getattr(settings, name) for name in published}
+    assert got == pytest.approx(published)
+    short, usual = capture_fit._fit_config(capture_fit.Config(), 1.0), splat.FitConfig()
+    for name in ("lr_means", "lr_scales", "lr_quats", "lr_sh", "lr_decay", "prune_scale"):
+        assert getattr(short, name) == getattr(usual, name)
+
+
 def test_a_killed_fit_ends_the_same(tmp_path, monkeypatch):
     whole = fit_capture(tmp_path / "whole", out=str(tmp_path / "a.ply"))
     save = capture_fit.save_checkpoint
