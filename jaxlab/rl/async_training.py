@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from jaxlab.rl.adaptation import SamplerTrials
 from jaxlab.rl.data_parallel import largest_over_processes
 from jaxlab.rl.evaluator_process import EvaluatorProcess
 from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.host_policy import log_std_range_of
 from jaxlab.rl.host_state import (
     DRAW,
     EVALUATE,
@@ -42,7 +44,8 @@ from jaxlab.rl.stopping import (
 )
 from jaxlab.rl.weight_board import WeightBoard
 
-# What was busy ("update", "sample", "evaluate"), from when, and to when, by the monotonic clock.
+# What was busy ("update", "sample", "evaluate", "visualise"), from when, and to when, by the
+# monotonic clock.
 Observer = Callable[[str, float, float], None]
 
 _WATCH_S = 0.5  # between looks at the samplers
@@ -91,7 +94,7 @@ def train_async(
             board.continue_from(state.version)
             board.publish(policy_of(state.learner))
             pool = stack.enter_context(
-                _start_samplers(ring, board, state, host, import_module, ray_address)
+                _start_samplers(ring, board, state, config, host, import_module, ray_address)
             )
             evaluator = stack.enter_context(_evaluator(board, state, host, import_module, pictures))
             parts = _Parts(placement, ring, board, pool, evaluator, log, keep, observe, interrupted)
@@ -130,6 +133,7 @@ class _Loop:
         self._known_rows = int(parts.ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
+        self._unchecked: tuple[Any, int] | None = None  # the last call's metrics, updates by then
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
         # What this process does of each update.
         self._share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
@@ -141,7 +145,7 @@ class _Loop:
         host = self._host
         rng = np.random.default_rng(seed_of(self._start, DRAW))
         update_key = jax.random.fold_in(self._start.key, UPDATE)
-        metrics = blocks = None
+        blocks = None
         with contextlib.ExitStack() as stack:
             while True:
                 reason, ready = self._decide(self._attend())
@@ -159,19 +163,19 @@ class _Loop:
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
                 # The last call's losses are looked at while this one runs.
-                start, previous, done = time.monotonic(), metrics, self._updates
+                start, previous = time.monotonic(), self._unchecked
                 self._learner, metrics = self._parts.placement.learn(key, self._learner, rows)
                 self._updates += len(rows)
+                self._unchecked = metrics, self._updates
                 self._calls += 1
                 if previous is not None:
-                    check_losses(previous, done)
+                    check_losses(*previous)
                 if self._calls % host.publish_every == 0:
                     self._parts.board.publish(self._parts.placement.policy(self._learner))
                 self._parts.observe("update", start, time.monotonic())
                 if self._calls == 1:  # which compiled
                     self._parts.log.measure_from(self._env_steps(), self._updates)
-        if metrics is not None:
-            check_losses(metrics, self._updates)
+        self._check_last_call()
         self._parts.log.measure_to(self._env_steps(), self._updates)
         return reason
 
@@ -184,8 +188,15 @@ class _Loop:
         number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
         if due:
             self._saved = time.monotonic()
+            self._check_last_call()  # what is kept replaces the last good one
             self._parts.keep(self.snapshot())
         return REASONS[number], not missing
+
+    def _check_last_call(self) -> None:
+        """Waits for it. Raises FloatingPointError where a loss is not finite."""
+        if self._unchecked is not None:
+            check_losses(*self._unchecked)
+            self._unchecked = None
 
     def snapshot(self) -> HostState:
         """The run as it is now."""
@@ -240,7 +251,7 @@ class _Loop:
             self._samplers = wanted
 
 
-def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_address):
+def _start_samplers(ring, board, state, config, host: HostConfig, import_module, ray_address):
     make_pool = SamplerPool
     if ray_address:
         make_pool = functools.partial(RaySamplerPool, address=ray_address)
@@ -256,6 +267,7 @@ def _start_samplers(ring, board, state, host: HostConfig, import_module, ray_add
         warmup_steps=warmup_steps,
         max_sample_hz=host.max_sample_hz,
         import_module=import_module,
+        log_std_range=log_std_range_of(config),
     )
     pool.start()
     return pool

@@ -60,7 +60,7 @@ def autotune(
             break
         updates *= 2
     host = dataclasses.replace(host, batch_size=sizes.best, updates_per_call=updates)
-    with _running(config, host, max(samplers), import_module) as measure:
+    with live_rates(config, host, max(samplers), import_module) as measure:
         pools = tune_samplers(lambda n: measure(n, seconds), samplers)
     fitted = dataclasses.replace(host, n_samplers=pools.best)
     log = {
@@ -72,8 +72,11 @@ def autotune(
 
 
 @contextlib.contextmanager
-def _running(config, host: HostConfig, most: int, import_module: str | None):
-    """A live system; gives a function (samplers, seconds) -> (sample_hz, update_hz)."""
+def live_rates(config, host: HostConfig, most: int, import_module: str | None = None):
+    """A live system of at most so many samplers and a learner, until the context ends.
+
+    Gives a function (samplers, seconds) -> (sample_hz, update_hz).
+    """
     state = make_learner(config).init(jax.random.key(0))
     shard = max(host.capacity // most, host.envs_per_sampler)
     spec = ReplaySpec(shard * most, config.obs_dim, config.act_dim, most)

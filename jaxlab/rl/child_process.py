@@ -21,16 +21,25 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 class ChildProcess:
     """A running `python -m MODULE` that reads `settings`, pickled, from its standard input.
 
-    What it writes to standard output is `stdout`; its errors are kept for `last_error`.
+    What it writes to standard output is `stdout`, for somebody here to read; its errors are kept
+    for `last_error`.
+
+    Args:
+      module: the module's full name.
+      settings: what `read_settings` gives the child; picklable.
+      heard: False where nobody reads `stdout`: what it writes there is kept with its errors, and
+        `stdout` is None.
     """
 
-    def __init__(self, module: str, settings: Any):
+    def __init__(self, module: str, settings: Any, *, heard: bool = True):
         # The file outlives this call: a child writes to it until it ends.
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            # Unbuffered, so that what it printed comes before the error that ended it.
+            [sys.executable, "-u", "-m", module],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            # A pipe that nobody reads fills, and then blocks whoever prints.
+            stdout=subprocess.PIPE if heard else self._errors,
             stderr=self._errors,
             env=os.environ | ONE_THREAD | {"PYTHONPATH": child_path()},
             process_group=0,  # an interrupt from the keyboard is the parent's to answer
@@ -53,7 +62,7 @@ class ChildProcess:
         return self._process.poll()
 
     def last_error(self) -> str:
-        """The end of what it wrote to standard error."""
+        """The end of what it wrote to standard error, and to a `stdout` that is not heard."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")[-2000:].strip()
 
@@ -74,7 +83,8 @@ class ChildProcess:
 
     def close(self) -> None:
         """Lets go of its files; nobody may read them at that time."""
-        self.stdout.close()
+        if self.stdout is not None:
+            self.stdout.close()
         self._errors.close()
 
 

@@ -9,7 +9,8 @@ import http.server
 import json
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -38,14 +39,22 @@ class DashboardSettings(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(metrics: Path, episode: Path) -> Iterator[None]:
-    """A process that serves the page meanwhile; its address is printed."""
+def serving(
+    metrics: Path, episode: Path, observe: Callable[[str, float, float], None] | None = None
+) -> Iterator[None]:
+    """A process that serves the page meanwhile; its address is printed.
+
+    `observe`, if given, is told "visualise" and from when to when it did, unless it died.
+    """
     stop = StopWords.create(1)
     settings = DashboardSettings(str(metrics), str(episode), stop.handle, os.getpid())
     process = ChildProcess("jaxlab.rl.dashboard", settings)
     try:
         print(f"dashboard: {process.stdout.readline().decode().strip()}", flush=True)
+        start = time.monotonic()
         yield
+        if observe is not None and process.exit_code() is None:
+            observe("visualise", start, time.monotonic())
     finally:
         stop.raise_all()
         process.end(timeout=5.0)

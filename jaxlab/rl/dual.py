@@ -20,12 +20,13 @@ from jaxlab.rl.sac import (
     SACState,
     actor_half,
     actor_side,
+    check_step_inputs,
     critic_half,
     critic_side,
     join_sides,
     sac_optimizers,
 )
-from jaxlab.rl.transition import Transition, check_transition
+from jaxlab.rl.transition import Transition
 
 
 class OnActorDevice(NamedTuple):
@@ -89,7 +90,7 @@ def dual_step(
             f'two devices compute order "parallel", the config says {config.order!r}; '
             'dataclasses.replace(config, order="parallel")'
         )
-    check_transition(batch, config.obs_dim, config.act_dim)
+    check_step_inputs(batch, noise, config)
     optimizers = optimizers or sac_optimizers(config)
     here, there = dual
     actor_device, critic_device = (_device_of(side) for side in dual)

@@ -13,6 +13,7 @@ from jaxlab.rl.stop_words import StopWords
 from jaxlab.rl.weight_board import BoardHandle
 
 _MAX_RESTARTS = 3
+_EVALUATION = {"version", "mean_return", "start", "end"}
 
 
 class EvaluatorProcess:
@@ -101,10 +102,21 @@ class EvaluatorProcess:
     def _listen(self, lines) -> None:
         for line in lines:
             if line.endswith(b"\n"):  # one that was killed may leave half a line
-                self._reports.put(json.loads(line))
+                self._reports.put(_read_report(line))
 
     def _end(self, timeout: float) -> None:
         self._process.finish(timeout)
         self._listener.join()  # its output has ended
         self._process.close()
         self._process = None
+
+
+def _read_report(line: bytes) -> dict[str, Any]:
+    """An evaluation, or `said`; what an environment printed was said, too."""
+    try:
+        report = json.loads(line)
+    except ValueError:
+        report = None
+    if isinstance(report, dict) and (report.keys() >= _EVALUATION or report.keys() == {"said"}):
+        return report
+    return {"said": line.decode(errors="replace").rstrip()}

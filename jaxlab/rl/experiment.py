@@ -31,15 +31,28 @@ class Config:
     rate_act_dim: int = option(6, "numbers in an action there")
     rate_hidden: tuple[int, ...] = option((256, 256), "widths of the networks there")
     rate_seconds: float = option(0.5, "seconds for each of three measurements of a rate")
+    rate_samplers: tuple[int, ...] = option(
+        (1, 2, 4), "numbers of samplers that their tuner goes through there; none leaves them out"
+    )
+    gpu_criteria: bool = option(False, "C6 and C9: judge a GPU, and only report without one")
     solve_seeds: int = option(5, "seeds that solve Pendulum on the device")
     solve_lr: float = option(3e-3, "their learning rate")
     solve_tau: float = option(0.01, "their tau")
+    solve_env: str = option(
+        "gym:Pendulum-v1",
+        "environment of the processes that solve it",
+        choices=("gym:Pendulum-v1", "numpy:pendulum"),
+    )
     solve_seconds: float = option(90.0, "seconds at most to solve it with processes")
     compare_sync: bool = option(True, "solve it in one process, too")
+    async_share: float = option(0.8, "C1: share of the time in one process that passes")
+    async_processors: int = option(2, "C1: with fewer processors the time is only reported")
     large_batch_seeds: int = option(3, "seeds that solve it with batches of 256 and of 1,024")
     speed_env: str = option("gym:HalfCheetah-v5", "environment of the run at full speed")
     speed_envs: int = option(16, "environments in its sampler")
     speed_seconds: float = option(30.0, "its length")
+    sample_goal_hz: float = option(8000.0, "C5: transitions per second there that pass")
+    sample_processors: int = option(1, "C5: with fewer processors they are only reported")
 
     env_id: str = option("numpy:pendulum", "train: numpy:pendulum, or gym: and a gymnasium id")
     import_module: str = option("", "train: module that registers environments")
@@ -108,17 +121,27 @@ PRESETS = {
         rate_act_dim=1,
         rate_hidden=(64, 64),
         rate_seconds=0.3,
+        rate_samplers=(),
         solve_seeds=2,
+        solve_env="numpy:pendulum",
         solve_seconds=45.0,
         compare_sync=False,
         large_batch_seeds=0,
         speed_env="numpy:pendulum",
         speed_envs=64,
         speed_seconds=8.0,
+        sample_goal_hz=50_000.0,
     ),
     "small": Config(),
     "paper": Config(
-        batch_sizes=(256, 1024, 4096, 8192, 16_384, 32_768, 65_536), speed_seconds=120.0
+        batch_sizes=(256, 1024, 4096, 8192, 16_384, 32_768, 65_536),
+        rate_samplers=(1, 2, 4, 8),
+        gpu_criteria=True,
+        async_share=0.5,
+        async_processors=8,
+        speed_seconds=120.0,
+        sample_goal_hz=15_000.0,
+        sample_processors=4,
     ),
 }
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from jaxlab.rl.rates import sac_flops
-from jaxlab.runs.figures import BLUE, GREEN, VERMILION, styled, subplots
+from jaxlab.runs.figures import BLUE, GREEN, PURPLE, VERMILION, styled, subplots
 
 
 @styled
@@ -77,7 +77,7 @@ def pendulum(solved: list[dict], goal: float) -> Figure:
 def timeline(result: dict, kinds) -> Figure:
     """What was busy when, one band for each kind of work."""
     figure, axes = subplots(width=8.0, height=2.2)
-    for row, (kind, color) in enumerate(zip(kinds, (GREEN, BLUE, VERMILION), strict=True)):
+    for row, (kind, color) in enumerate(zip(kinds, (GREEN, BLUE, VERMILION, PURPLE), strict=False)):
         intervals = np.asarray(result["busy"][kind])
         spans = [(start, end - start) for start, end in intervals]
         axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=color, linewidth=0)

@@ -64,8 +64,8 @@ class TrainResult(NamedTuple):
 
 def train_host(
     key: jax.Array,
-    config: SACConfig | TD3Config,
-    host: HostConfig,
+    sac_config: SACConfig | TD3Config,
+    host_config: HostConfig,
     workdir: str | PathLike | None = None,
     *,
     import_module: str | None = None,
@@ -87,8 +87,8 @@ def train_host(
 
     Args:
       key: of parameters, noise, draws, environments and exploration.
-      config: the algorithm and its sizes.
-      host: processes, sizes and ends.
+      sac_config: the algorithm and its sizes.
+      host_config: processes, sizes and ends.
       workdir: where checkpoints and `metrics.jsonl` (a line per evaluation) are kept.
       import_module: imported first, here and by the processes, to register environments with
         gymnasium.
@@ -108,18 +108,18 @@ def train_host(
     """
     if import_module:
         importlib.import_module(import_module)
-    if ray_address and host.mode == "sync":
+    if ray_address and host_config.mode == "sync":
         raise ValueError("mode 'sync' does everything in this process; leave out ray_address")
-    if ray_address and host.max_samplers:
+    if ray_address and host_config.max_samplers:
         raise ValueError("a Ray cluster's samplers keep their number; leave out max_samplers")
-    _check_sizes(config, host)
+    _check_sizes(sac_config, host_config)
     workdir = None if workdir is None else Path(workdir)
-    state = fresh_state(key, config, host)
+    state = fresh_state(key, sac_config, host_config)
     if workdir is not None:
-        spec = ring_spec(config, host) if host.checkpoint_replay else None
+        spec = ring_spec(sac_config, host_config) if host_config.checkpoint_replay else None
         state = restore_state(workdir, state, spec)
     if prefill is not None and state.ring is None:
-        state = state._replace(ring=filled_ring(ring_spec(config, host), prefill))
+        state = state._replace(ring=filled_ring(ring_spec(sac_config, host_config), prefill))
 
     def keep(state: HostState) -> None:
         if workdir is not None:
@@ -127,21 +127,23 @@ def train_host(
 
     before = state.env_steps, state.updates
     train = functools.partial(train_async, ray_address=ray_address)
-    if host.mode == "sync":
+    if host_config.mode == "sync":
         train = train_sync
     with contextlib.ExitStack() as stack:
         stack.enter_context(_termination_as_exit())
-        folder = stack.enter_context(_output_folder(workdir, host))
+        folder = stack.enter_context(_output_folder(workdir, host_config))
         first = jax.process_index() == 0
         metrics = folder / "metrics.jsonl" if folder is not None and first else None
         pictures = pictures or folder
-        if host.visualize and metrics is not None:
+        if host_config.visualize and metrics is not None:
             picture = Path(pictures) / "episode.png"
-            stack.enter_context(dashboard.serving(metrics, picture))
-        log = ProgressLog(metrics, host.batch_size, *before, on_eval)
-        record = what_to_record(host.env_id, pictures, host.record_every, host.visualize)
+            stack.enter_context(dashboard.serving(metrics, picture, observe))
+        log = ProgressLog(metrics, host_config.batch_size, *before, on_eval)
+        record = what_to_record(
+            host_config.env_id, pictures, host_config.record_every, host_config.visualize
+        )
         state, restarts, stopped = train(
-            state, config, host, log, keep, import_module, observe, record
+            state, sac_config, host_config, log, keep, import_module, observe, record
         )
     return TrainResult(
         state.learner,

@@ -6,6 +6,7 @@ import numpy as np
 
 _HEADS = {"mean", "log_std"}
 _NOISE = 0.1  # standard deviation, of actions in [-1, 1]
+LOG_STD_RANGE = -20.0, 2.0  # of `SACConfig`
 
 
 def numpy_actor(
@@ -25,13 +26,25 @@ def act_greedily(params: dict[str, Any], obs: np.ndarray) -> np.ndarray:
     return np.tanh(_dense(params["mean"], _trunk(params, obs)))
 
 
-def explore(params: dict[str, Any], obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def log_std_range_of(config) -> tuple[float, float]:
+    """A config's least and largest log standard deviation; the usual where it has none."""
+    low, high = LOG_STD_RANGE
+    return getattr(config, "log_std_min", low), getattr(config, "log_std_max", high)
+
+
+def explore(
+    params: dict[str, Any],
+    obs: np.ndarray,
+    rng: np.random.Generator,
+    log_std_range: tuple[float, float] = LOG_STD_RANGE,
+) -> np.ndarray:
     """Actions `[B, A]` to collect experience with.
 
-    Drawn from a Gaussian actor; those of a deterministic one with normal noise, clipped.
+    Drawn from a Gaussian actor, its log standard deviation clipped to the range; those of a
+    deterministic one with normal noise, clipped.
     """
     if "log_std" in params:
-        mean, log_std = numpy_actor(params, obs)
+        mean, log_std = numpy_actor(params, obs, *log_std_range)
         return np.tanh(mean + np.exp(log_std) * rng.standard_normal(mean.shape, np.float32))
     action = act_greedily(params, obs)
     return np.clip(action + _NOISE * rng.standard_normal(action.shape, np.float32), -1, 1)

@@ -3,6 +3,7 @@
 import abc
 from typing import Any
 
+from jaxlab.rl.host_policy import LOG_STD_RANGE
 from jaxlab.rl.shared_replay import ReplayHandle, SharedReplay
 from jaxlab.rl.weight_board import BoardHandle
 
@@ -25,6 +26,7 @@ class Pool(abc.ABC):
         max_sample_hz: float | None = None,
         max_restarts: int = 3,
         import_module: str | None = None,
+        log_std_range: tuple[float, float] = LOG_STD_RANGE,
     ):
         self._spec, self._replay_handle = replay_handle.spec, replay_handle
         self._board_handle, self._env_id = board_handle, env_id
@@ -32,6 +34,7 @@ class Pool(abc.ABC):
         self._wanted, self._envs_per_sampler = n_samplers, envs_per_sampler
         self._seed, self._warmup_steps, self._max_sample_hz = seed, warmup_steps, max_sample_hz
         self._max_restarts, self._import_module = max_restarts, import_module
+        self._log_std_range = log_std_range
         self._starts = [0] * self._spec.n_writers
         self._restarts = [0] * self._spec.n_writers
         self._replay: Any = SharedReplay.attach(replay_handle)

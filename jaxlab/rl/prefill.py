@@ -7,6 +7,8 @@ import numpy as np
 from jaxlab.rl.shared_replay import ReplaySpec, SharedReplay
 from jaxlab.rl.transition import Transition, check_transition
 
+_BOUNDS = "action_low", "action_high"
+
 
 def read_transitions(path: str | PathLike, obs_dim: int, act_dim: int) -> Transition:
     """The rows of an `.npz` file with the fields of `Transition`, float32.
@@ -15,20 +17,21 @@ def read_transitions(path: str | PathLike, obs_dim: int, act_dim: int) -> Transi
     and are scaled to [-1, 1]; else they must lie there already.
 
     Raises:
-      ValueError: a field that is missing, of another shape, or not finite; actions out of range.
+      ValueError: a field that is missing, of another shape, or not finite; one bound without the
+        other, or bounds that are not finite with low < high; actions out of range.
     """
     with np.load(path) as file:
         missing = [name for name in Transition._fields if name not in file]
         if missing:
             raise ValueError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(file.files)}")
         rows = Transition(*(np.asarray(file[name], np.float32) for name in Transition._fields))
-        bounds = [file[name] for name in ("action_low", "action_high") if name in file]
+        bounds = {name: np.asarray(file[name]) for name in _BOUNDS if name in file}
     check_transition(rows, obs_dim, act_dim)
     for name, array in zip(Transition._fields, rows, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(f"{path}: {name} holds values that are not finite")
-    if len(bounds) == 2:
-        low, high = bounds
+    if bounds:
+        low, high = _check_bounds(path, bounds)
         rows = rows._replace(action=np.float32(2 * (rows.action - low) / (high - low) - 1))
     largest = np.abs(rows.action).max(initial=0)
     if largest > 1 + 1e-5:
@@ -37,6 +40,20 @@ def read_transitions(path: str | PathLike, obs_dim: int, act_dim: int) -> Transi
             "action_high"
         )
     return rows
+
+
+def _check_bounds(path, bounds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Lower and upper ones. Raises ValueError as `read_transitions`."""
+    if len(bounds) == 1:
+        (alone,) = bounds
+        raise ValueError(f"{path} holds {alone} alone; give both of {', '.join(_BOUNDS)}")
+    for name, bound in bounds.items():
+        if not np.isfinite(bound).all():
+            raise ValueError(f"{path}: {name} must be finite, it is {bound}")
+    low, high = bounds.values()
+    if not (low < high).all():
+        raise ValueError(f"{path}: action_low must be below action_high, got {low} and {high}")
+    return [low, high]
 
 
 def filled_ring(spec: ReplaySpec, rows: Transition) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxlab.rl.child_process import ONE_THREAD
 from jaxlab.rl.pool import Pool
-from jaxlab.rl.sampler import take_step
+from jaxlab.rl.sampler import action_rng, take_step
 from jaxlab.rl.shared_replay import pack, unpack
 from jaxlab.rl.vec_env import make_vec_env
 from jaxlab.rl.weight_board import WeightBoard
@@ -36,11 +36,12 @@ class RemoteSampler:
         seed: int,
         max_sample_hz: float | None,
         import_module: str | None,
+        log_std_range: tuple[float, float],
     ):
         if import_module:
             importlib.import_module(import_module)
         self._env = make_vec_env(env_id, n_envs, seed)
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._log_std_range = action_rng(seed), log_std_range
         self._obs, self._steps = self._env.reset(), 0
         self._max_sample_hz, self._start = max_sample_hz, time.monotonic()
 
@@ -52,7 +53,9 @@ class RemoteSampler:
         """
         rows = []
         for _ in range(steps):
-            batch, self._obs = take_step(self._env, self._obs, params, self._rng, self._steps)
+            batch, self._obs = take_step(
+                self._env, self._obs, params, self._rng, self._steps, self._log_std_range
+            )
             rows.append(pack(batch))
             self._steps += 1
         if self._max_sample_hz:
@@ -176,6 +179,7 @@ class RaySamplerPool(Pool):
             self._next_seed(slot),
             self._max_sample_hz,
             self._import_module,
+            self._log_std_range,
         )
 
     def _policy(self):

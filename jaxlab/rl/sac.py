@@ -287,12 +287,7 @@ def sac_step(
     Raises:
       ValueError: a field of the batch, or the noise, of another shape.
     """
-    rows = check_transition(batch, config.obs_dim, config.act_dim)
-    for name, array in zip(Noise._fields, noise, strict=True):
-        if array.shape != (rows, config.act_dim):
-            raise ValueError(
-                f"noise.{name} has shape {array.shape}, expected {(rows, config.act_dim)}"
-            )
+    check_step_inputs(batch, noise, config)
     optimizers = optimizers or sac_optimizers(config)
     reduce = functools.partial(jax.lax.pmean, axis_name=axis) if axis else lambda tree: tree
     critics, critic_metrics = critic_half(
@@ -310,6 +305,16 @@ def sac_step(
         actor_side(state), seen, batch, noise.eps, config, optimizers, reduce
     )
     return join_sides(policy, critics, state.step + 1), critic_metrics | actor_metrics
+
+
+def check_step_inputs(batch: Transition, noise: Noise, config: SACConfig) -> None:
+    """Raises ValueError for a field of the batch, or the noise, of another shape."""
+    rows = check_transition(batch, config.obs_dim, config.act_dim)
+    for name, array in zip(Noise._fields, noise, strict=True):
+        if array.shape != (rows, config.act_dim):
+            raise ValueError(
+                f"noise.{name} has shape {array.shape}, expected {(rows, config.act_dim)}"
+            )
 
 
 def critic_side(state: SACState) -> CriticSide:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlab.rl.child_process import read_settings
-from jaxlab.rl.host_policy import explore
+from jaxlab.rl.host_policy import LOG_STD_RANGE, explore
 from jaxlab.rl.shared_replay import ReplayHandle, SharedReplay
 from jaxlab.rl.stop_words import StopHandle, StopWords
 from jaxlab.rl.transition import Transition
@@ -26,6 +26,7 @@ class SamplerSettings(NamedTuple):
       warmup_steps: transitions, of all samplers together, before the policy is used.
       max_sample_hz: transitions per second at most; None for as many as there can be.
       import_module: imported first, to register environments; None for none.
+      log_std_range: the policy's, see `explore`.
       parent: the process without which it ends.
     """
 
@@ -39,6 +40,7 @@ class SamplerSettings(NamedTuple):
     warmup_steps: int
     max_sample_hz: float | None
     import_module: str | None
+    log_std_range: tuple[float, float]
     parent: int
 
 
@@ -51,7 +53,7 @@ def collect(settings: SamplerSettings) -> None:
     if settings.import_module:
         importlib.import_module(settings.import_module)
     env = make_vec_env(settings.env_id, settings.n_envs, settings.seed)
-    rng = np.random.default_rng([settings.seed, settings.slot])
+    rng = action_rng(settings.seed, settings.slot)
     stop = StopWords.attach(settings.stop)
     replay, board = SharedReplay.attach(settings.replay), WeightBoard.attach(settings.board)
     obs, steps, version, params = env.reset(), 0, 0, None
@@ -60,7 +62,8 @@ def collect(settings: SamplerSettings) -> None:
         if board.version() != version:
             version, params = board.read()
         warm = replay.written().sum() >= settings.warmup_steps
-        batch, obs = take_step(env, obs, params if warm else None, rng, steps)
+        acting = params if warm else None
+        batch, obs = take_step(env, obs, acting, rng, steps, settings.log_std_range)
         replay.write(settings.slot, batch)
         steps += 1
         if settings.max_sample_hz:
@@ -69,8 +72,19 @@ def collect(settings: SamplerSettings) -> None:
     env.close()
 
 
+def action_rng(seed: int, slot: int = 0) -> np.random.Generator:
+    """Draws the actions in environments of this seed, whose own draws are of another stream."""
+    # A zero at the end would change nothing: [seed, 0] seeds as seed does.
+    return np.random.default_rng([seed, slot + 1])
+
+
 def take_step(
-    env, obs: np.ndarray, params, rng: np.random.Generator, step: int
+    env,
+    obs: np.ndarray,
+    params,
+    rng: np.random.Generator,
+    step: int,
+    log_std_range: tuple[float, float] = LOG_STD_RANGE,
 ) -> tuple[Transition, np.ndarray]:
     """One step of every environment.
 
@@ -79,6 +93,7 @@ def take_step(
       params: of the policy, as numpy arrays; None for uniformly random actions.
       rng: of the actions.
       step: how many there were, for errors.
+      log_std_range: see `explore`.
 
     Returns:
       What to store, and the observations to act on next.
@@ -89,7 +104,7 @@ def take_step(
     if params is None:
         action = rng.uniform(-1, 1, (env.n_envs, env.act_dim)).astype(np.float32)
     else:
-        action = explore(params, obs, rng)
+        action = explore(params, obs, rng, log_std_range)
     out = env.step(action)
     check_finite(out.next_obs, out.reward, step)
     return Transition(obs, action, out.reward, out.next_obs, out.terminated), out.obs

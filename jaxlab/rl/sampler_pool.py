@@ -24,6 +24,7 @@ class SamplerPool(Pool):
       max_sample_hz: transitions per second of each at most.
       max_restarts: how often a sampler that died is replaced.
       import_module: imported by each first, to register environments.
+      log_std_range: least and largest log standard deviation of the policy.
 
     Raises:
       ValueError: more samplers than the ring has writers, or fewer than one.
@@ -99,6 +100,7 @@ class SamplerPool(Pool):
             self._warmup_steps,
             self._max_sample_hz,
             self._import_module,
+            self._log_std_range,
             os.getpid(),
         )
-        self._samplers[slot] = ChildProcess("jaxlab.rl.sampler", settings)
+        self._samplers[slot] = ChildProcess("jaxlab.rl.sampler", settings, heard=False)

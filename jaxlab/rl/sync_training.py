@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxlab.rl.async_training import Observer, ignore
 from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.host_policy import log_std_range_of
 from jaxlab.rl.host_state import (
     DRAW,
     SAMPLE,
@@ -27,7 +28,7 @@ from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows, policy_of
 from jaxlab.rl.progress_log import ProgressLog
 from jaxlab.rl.recorder import Recorder, RecordSettings
-from jaxlab.rl.sampler import take_step
+from jaxlab.rl.sampler import action_rng, take_step
 from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
 from jaxlab.rl.vec_env import make_vec_env
@@ -80,15 +81,17 @@ def _run_segment(
 ) -> HostState:
     """Up to `_SEGMENT_STEPS` times: a step of all environments, then a call of the learner."""
     n_envs = host.n_samplers * host.envs_per_sampler
-    env = make_vec_env(host.env_id, n_envs, seed_of(state, SAMPLE))
-    act_rng, draw_rng = (np.random.default_rng(seed_of(state, x)) for x in (SAMPLE, DRAW))
+    seed, log_std_range = seed_of(state, SAMPLE), log_std_range_of(config)
+    env, act_rng = make_vec_env(host.env_id, n_envs, seed), action_rng(seed)
+    draw_rng = np.random.default_rng(seed_of(state, DRAW))
     obs, params = env.reset(), policy_of(state.learner)
     evaluated = time.monotonic()
     for step in range(_SEGMENT_STEPS):
         if reason_to_stop(host, log, state.updates):
             break
         warm = state.env_steps >= host.warmup_steps
-        batch, obs = take_step(env, obs, params if warm else None, act_rng, step)
+        acting = params if warm else None
+        batch, obs = take_step(env, obs, acting, act_rng, step, log_std_range)
         ring.write(0, batch)
         state = state._replace(env_steps=state.env_steps + n_envs)
         ready = state.env_steps >= host.warmup_steps

@@ -65,12 +65,19 @@ class Config:
     steps: int = option(600, "optimizer steps")
     sh_degree: int = option(0, "bands of the colour, 0 to 3")
     lr_means: float = option(2e-3, "first learning rate of the positions, in extents")
+    lr_scales: float = option(1e-2, "first learning rate of the log scales")
+    lr_quats: float = option(5e-3, "first learning rate of the quaternions")
+    lr_sh: float = option(2e-2, "first learning rate of the first band; the others have 1/20")
+    lr_decay: float = option(0.3, "factor that all rates but the positions' end with")
     random_background: bool = option(True, "random colours behind objects with alpha")
     strategy: str = option(
         "default", "how Gaussians are added or moved", choices=("default", "mcmc")
     )
     densify_every: int = option(100, "steps between densifications; 0 never")
     reset_every: int = option(0, "steps between resets of the opacity; 0 never")
+    prune_scale: float = option(
+        0.0, "extents above which a Gaussian is removed, from the first reset on; 0 keeps all"
+    )
     tile_capacity: int = option(256, "Gaussians that a tile of 8 x 8 pixels can show")
     checkpoint_every: int = option(200, "steps between checkpoints")
 
@@ -84,7 +91,12 @@ PRESETS = {
         steps=30_000,
         sh_degree=3,
         lr_means=1.6e-4,
+        lr_scales=5e-3,
+        lr_quats=1e-3,
+        lr_sh=2.5e-3,
+        lr_decay=1.0,
         reset_every=3000,
+        prune_scale=0.1,
         tile_capacity=1024,
         checkpoint_every=1000,
         size=256,
@@ -182,11 +194,16 @@ def _fit_config(config: Config, extent: float) -> FitConfig:
         sh_every=config.steps // 30,
         lr_means=config.lr_means,
         lr_means_final=config.lr_means / 100,
+        lr_scales=config.lr_scales,
+        lr_quats=config.lr_quats,
+        lr_sh=config.lr_sh,
+        lr_decay=config.lr_decay,
         strategy=config.strategy,
         densify_every=config.densify_every,
         densify_from=max(config.steps // 60, config.densify_every),
         densify_until=config.steps // 2,
         reset_every=config.reset_every,
+        prune_scale=config.prune_scale,
         random_background=config.random_background,
         extent=extent,
         tile_capacity=config.tile_capacity,

@@ -4,15 +4,18 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from jaxlab.splat.fit_state import FitConfig, FitState
+from jaxlab.splat.fit_state import FitConfig, FitState, zero_where
 from jaxlab.splat.rotations import quat_to_rotmat
 from jaxlab.splat.types import GaussianCloud
 
 _SPLIT_SHRINK = math.log(1.6)
 
 
-def densify_and_prune(key: jax.Array, state: FitState, config: FitConfig) -> FitState:
+def densify_and_prune(
+    key: jax.Array, state: FitState, config: FitConfig, *, prune_large: ArrayLike = True
+) -> FitState:
     """Frees faint slots, then gives free slots to the Gaussians that move most in screen space.
 
     1. A Gaussian below `prune_opacity` (or above `prune_scale`, if that is set) dies.
@@ -26,6 +29,7 @@ def densify_and_prune(key: jax.Array, state: FitState, config: FitConfig) -> Fit
       key: for the means of split Gaussians.
       state: at any step.
       config: static.
+      prune_large: `()` bool, whether `prune_scale` counts.
 
     Source: Kerbl et al., "3D Gaussian Splatting" (2023), section 5.
     """
@@ -33,7 +37,7 @@ def densify_and_prune(key: jax.Array, state: FitState, config: FitConfig) -> Fit
     largest = jnp.exp(cloud.log_scales.max(-1))
     dying = jax.nn.sigmoid(cloud.opacity_logits) < config.prune_opacity
     if config.prune_scale > 0:
-        dying |= largest > config.prune_scale * config.extent
+        dying |= jnp.asarray(prune_large) & (largest > config.prune_scale * config.extent)
     alive = state.alive & ~dying
 
     gradient = state.grad_accum / jnp.maximum(state.vis_count, 1)
@@ -61,16 +65,12 @@ def densify_and_prune(key: jax.Array, state: FitState, config: FitConfig) -> Fit
     return FitState(
         cloned,
         alive,
-        _zero_where(forget, state.mu),
-        _zero_where(forget, state.nu),
+        zero_where(forget, state.mu),
+        zero_where(forget, state.nu),
         jnp.zeros_like(state.grad_accum),
         jnp.zeros_like(state.vis_count),
         state.step,
     )
-
-
-def _zero_where(mask: jax.Array, tree: GaussianCloud) -> GaussianCloud:
-    return jax.tree.map(lambda x: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), 0, x), tree)
 
 
 def reset_opacity(state: FitState, *, value: float = 0.01) -> FitState:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxlab.runs import Claim, Run, check_choices, check_least, claim_order, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, claim_order, not_run, option
 from jaxlab.splat.backbones import CLASSIFIERS, SIZES
 from jaxlab.splat.features import ordered_letters
 from jaxlab.splat.studies import ambiguity, coefficients, folder, gains, separation, tables
@@ -33,7 +33,9 @@ class Config:
     fit_views: int = option(20, "images of each")
     fit_gaussians: int = option(256, "Gaussians of each fit")
     fit_steps: int = option(300, "optimizer steps of each fit")
-    fit_counts: tuple[int, ...] = option((64, 400), "numbers of Gaussians compared, ascending")
+    fit_counts: tuple[int, ...] = option(
+        (64, 400), "numbers of Gaussians compared; S5 judges the two smallest"
+    )
     compared_objects: int = option(6, "boxes of each kind in that comparison, and mirrors")
     fitted_points: int = option(96, "Gaussians that a classifier sees of a fitted box")
     fitted_steps: int = option(120, "optimizer steps on fitted boxes")
@@ -85,6 +87,7 @@ _COUNTS = (
 )
 _FEWEST_POINTS = 32  # of the tiny backbones
 _NEEDED = ("p", "posq")
+_ON_ANALYTIC = ambiguity.STATEMENTS | separation.STATEMENTS | gains.CONTROLS
 
 
 def run(config: Config, run: Run) -> list[Claim]:
@@ -101,8 +104,14 @@ def run(config: Config, run: Run) -> list[Claim]:
         claims += ambiguity.measure(config, run, measured["A"])
         claims += separation.measure(config, run, measured["A"])
         claims += gains.controls(config, run)
+    else:
+        reason = "Needs --experiment=analytic or all."
+        claims += [not_run(row, text, reason) for row, text in _ON_ANALYTIC.items()]
     if "A" in measured or config.cloud_root:
         claims += folder.measure(config, run)
+    else:
+        reason = "Needs --experiment=analytic or all, or --cloud_root."
+        claims.append(not_run("S8", folder.STATEMENT, reason, paper="20 x 200"))
     claims += coefficients.measure(config, run, measured)
     claims += gains.measure(config, run, measured)
     return run.write_claims(sorted(claims, key=claim_order))

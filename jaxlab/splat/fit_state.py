@@ -16,7 +16,8 @@ class FitConfig:
     """How a cloud is fitted to images. The defaults are a short schedule for small objects.
 
     Kerbl et al. use for real captures: 30,000 steps, `lr_means` 1.6e-4 to 1.6e-6, `lr_sh` 2.5e-3,
-    `lr_scales` 5e-3, `lr_quats` 1e-3, `sh_every` 1000, `densify_until` 15,000, `reset_every` 3000.
+    `lr_scales` 5e-3, `lr_quats` 1e-3, `lr_decay` 1, `sh_every` 1000, `densify_from` 500,
+    `densify_until` 15,000, `reset_every` 3000, `prune_scale` 0.1.
 
     Attributes:
       capacity: slots for Gaussians.
@@ -35,7 +36,8 @@ class FitConfig:
       grow_grad: mean gradient in screen space above which a Gaussian grows.
       grow_scale: largest deviation, in extents, up to which it is cloned rather than split.
       prune_opacity: opacity below which one is removed.
-      prune_scale: largest deviation, in extents, above which one is removed; 0 keeps all.
+      prune_scale: largest deviation, in extents, above which one is removed, from the first reset
+        of the opacity on; 0 keeps all.
       extent: size of the scene.
       random_background: draws a colour behind the object at each step, which pins its alpha.
       tile_size, tile_capacity: of the renderer.
@@ -103,3 +105,8 @@ def init_fit_state(cloud: GaussianCloud, alive: jax.Array) -> FitState:
         jnp.zeros(alive.shape, jnp.int32),
         jnp.zeros((), jnp.int32),
     )
+
+
+def zero_where(mask: jax.Array, tree: GaussianCloud) -> GaussianCloud:
+    """A tree shaped like the cloud with zeros in the slots that `mask` `[capacity]` marks."""
+    return jax.tree.map(lambda x: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), 0, x), tree)

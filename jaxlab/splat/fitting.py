@@ -151,10 +151,15 @@ def _adapt(key: jax.Array, state: FitState, config: FitConfig) -> FitState:
         rate = _learning_rates(done, config).means
         state = jiggle_means(jax.random.fold_in(key, 1), state, rate, config)
     if config.densify_every:
-        act = densify_and_prune if config.strategy == "default" else relocate_faint
+        act = functools.partial(relocate_faint, config=config)
+        if config.strategy == "default":
+            # Before the first reset even a large Gaussian may be what the scene needs.
+            act = functools.partial(
+                densify_and_prune, config=config, prune_large=done > config.reset_every
+            )
         due = done % config.densify_every == 0
         due &= (done >= config.densify_from) & (done <= config.densify_until)
-        state = jax.lax.cond(due, lambda s: act(key, s, config), lambda s: s, state)
+        state = jax.lax.cond(due, lambda s: act(key, s), lambda s: s, state)
     if config.reset_every:
         # A reset at the very end would leave a faint cloud.
         due = (done % config.reset_every == 0) & (done < config.num_steps)

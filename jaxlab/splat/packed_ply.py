@@ -5,11 +5,11 @@ import os
 import numpy as np
 
 from jaxlab.splat.harmonics import C0
+from jaxlab.splat.opacities import logit
 from jaxlab.splat.types import GaussianCloud
 
 _CHUNK = 256
 _PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
-_MIN_OPACITY = 1e-6
 _SH_RANGE = 8.0
 
 
@@ -47,13 +47,12 @@ def unpack(tables: dict[str, np.ndarray], path: str | os.PathLike) -> GaussianCl
 
     color = _fields(vertex["packed_color"], (8, 8, 8, 8))
     rgb = lerp(color[:, :3], ("r", "g", "b")) if "min_r" in names else color[:, :3]
-    opacity = np.clip(color[:, 3], _MIN_OPACITY, 1 - _MIN_OPACITY)
     fine = (11, 10, 11)
     cloud = GaussianCloud(
         lerp(_fields(vertex["packed_position"], fine), ("x", "y", "z")),
         lerp(_fields(vertex["packed_scale"], fine), ("scale_x", "scale_y", "scale_z")),
         _rotation(vertex["packed_rotation"]),
-        np.log(opacity) - np.log1p(-opacity),
+        logit(color[:, 3]),
         np.concatenate([((rgb - 0.5) / C0)[:, None], _higher_bands(bands, count, path)], 1),
     )
     return GaussianCloud(*(np.ascontiguousarray(x, np.float32) for x in cloud))

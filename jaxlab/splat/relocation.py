@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxlab.splat.fit_state import FitConfig, FitState
+from jaxlab.splat.fit_state import FitConfig, FitState, zero_where
 from jaxlab.splat.geometry import covariance
 
 _MOST_COPIES = 51
@@ -45,16 +45,10 @@ def relocate_faint(key: jax.Array, state: FitState, config: FitConfig) -> FitSta
         opacity_logits=jnp.where(shared, logits, gathered.opacity_logits),
         log_scales=gathered.log_scales + jnp.where(shared, jnp.log(shrink), 0)[:, None],
     )
-
-    def forget(moments):
-        return jax.tree.map(
-            lambda x: jnp.where(shared.reshape(-1, *[1] * (x.ndim - 1)), 0, x), moments
-        )
-
     return state._replace(
         cloud=moved,
-        mu=forget(state.mu),
-        nu=forget(state.nu),
+        mu=zero_where(shared, state.mu),
+        nu=zero_where(shared, state.nu),
         grad_accum=jnp.zeros_like(state.grad_accum),
         vis_count=jnp.zeros_like(state.vis_count),
     )

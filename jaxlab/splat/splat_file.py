@@ -6,18 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxlab.splat.harmonics import C0
+from jaxlab.splat.opacities import logit
 from jaxlab.splat.ply import check_cloud
 from jaxlab.splat.types import GaussianCloud
 
-MIN_OPACITY = 1e-6
 _RECORD = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 _MIN_SCALE = np.finfo(np.float32).tiny
-
-
-def logit(opacity: np.ndarray) -> np.ndarray:
-    """The logit of opacities, which stay `MIN_OPACITY` away from 0 and 1."""
-    opacity = np.clip(opacity, MIN_OPACITY, 1 - MIN_OPACITY)
-    return np.log(opacity) - np.log1p(-opacity)
 
 
 def read_splat(path: str | os.PathLike) -> GaussianCloud:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxlab.splat.opacities import logit
 from jaxlab.splat.packed_ply import insert_largest
-from jaxlab.splat.splat_file import logit
 from jaxlab.splat.types import GaussianCloud
 
 _MAGIC = 0x5053474E

@@ -16,7 +16,7 @@ class TileLists(NamedTuple):
     Attributes:
       indices: `[tiles, K]` int32 into the Gaussians, nearest first; meaningless beyond `counts`.
       counts: `[tiles]` int32, at most `K`.
-      overflow: `()` int32, pairs of a tile and a Gaussian that no list had room for.
+      overflow: `()` int32, pairs of a tile and a Gaussian that no list holds.
     """
 
     indices: jax.Array
@@ -70,6 +70,9 @@ def list_tiles(
 ) -> TileLists:
     """The `capacity` nearest Gaussians of each tile.
 
+    A large image has room for `tiles * capacity` pairs in all. Where it shows more, those of the
+    farthest Gaussians are left out, also of tiles that are not full; `overflow` counts them.
+
     Args:
       extent: tiles of each Gaussian.
       depths: `[N]`.
@@ -102,8 +105,9 @@ def _by_mask(extent, depths, tiles_x, tiles_y, capacity) -> TileLists:
 def _by_sort(extent, depths, tiles_x, tiles_y, capacity) -> TileLists:
     """For many pairs: one instance a pair, sorted by tile and depth.
 
-    There is room for `tiles * capacity` instances, given out from the nearest Gaussian on: pairs
-    that find none belong to an image that overflows in any case.
+    There is room for `tiles * capacity` instances, given out from the nearest Gaussian on. Beyond
+    that, pairs of far Gaussians are dropped even where their tile has room: unlike `_by_mask`, but
+    only in an image that overflows in any case.
     """
     num, tiles = depths.shape[0], tiles_x * tiles_y
     order = jnp.argsort(depths, stable=True).astype(jnp.int32)

@@ -72,11 +72,16 @@ def test_page_metrics_and_picture(tmp_path):
 @pytest.mark.parametrize("mode", ["async", "sync"])
 def test_training_prints_its_address_and_ends_it(capfd, mode):
     host = rl.HostConfig(max_updates=8, visualize=True, mode=mode, record_every=0, **SMALL)
-    rl.train_host(jax.random.key(0), CONFIG, host)
+    busy = []
+    rl.train_host(jax.random.key(0), CONFIG, host, observe=lambda *interval: busy.append(interval))
     address = re.search(r"dashboard: (http://127\.0\.0\.1:\d+/)", capfd.readouterr().out)[1]
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address, timeout=1)
     assert children() == []
+    ((start, end),) = ((a, b) for kind, a, b in busy if kind == "visualise")
+    assert start < end
+    if mode == "async":
+        assert all(start < b and a < end for kind, a, b in busy if kind == "update")
 
 
 def test_a_process_serves_it(tmp_path, capfd):

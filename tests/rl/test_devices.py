@@ -57,6 +57,14 @@ def test_the_sequential_order_is_refused(devices):
         rl.dual_step(rl.dual_init(state(PARALLEL), *devices), batch(), noise(0), config())
 
 
+def test_shapes_are_those_of_one_device(devices):
+    dual, drawn = rl.dual_init(state(PARALLEL), *devices), noise(0)
+    for name in rl.Noise._fields:
+        one_row = drawn._replace(**{name: getattr(drawn, name)[:1]})
+        with pytest.raises(ValueError, match=rf"noise.{name} has shape \(1, 2\), expected \(12, 2"):
+            rl.dual_step(dual, batch(), one_row, PARALLEL)
+
+
 @pytest.mark.parametrize(
     ("n", "order"), [(1, "sequential"), (2, "sequential"), (4, "sequential"), (4, "parallel")]
 )

@@ -46,6 +46,24 @@ def test_one_that_is_killed_is_started_again(board):
     assert children() == []
 
 
+def test_what_an_environment_prints_is_passed_on(board, tmp_path, monkeypatch):
+    printed = ["no json", "5", '{"mean_return": 1}']
+    lines = "".join(f"print({line!r})\n" for line in printed)
+    (tmp_path / "printing_envs.py").write_text(lines)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with EvaluatorProcess(
+        board.handle, "numpy:pendulum", 2, 0, 1000.0, "printing_envs"
+    ) as evaluator:
+        found = []
+
+        def evaluated():
+            found.extend(evaluator.reports())
+            return any("version" in report for report in found)
+
+        wait_until(evaluated)
+    assert [report.get("said") for report in found] == [*printed, None]
+
+
 def test_one_that_keeps_dying_is_done_without(board, monkeypatch):
     monkeypatch.setattr(evaluator_process, "_MAX_RESTARTS", 1)
     with EvaluatorProcess(board.handle, "numpy:nothing", 2, 0, 1000.0) as evaluator:

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import signal
@@ -10,7 +11,7 @@ import pytest
 from jaxlab import rl
 from jaxlab.rl import experiment
 from jaxlab.rl.progress_log import ProgressLog
-from jaxlab.rl.studies import own, own_on_device
+from jaxlab.rl.studies import learning, own, own_on_device, processes, update_rates
 from jaxlab.runs import Run, latest_step
 from tests.experiments import check_rows
 
@@ -57,6 +58,159 @@ def test_a_restart_computes_only_what_is_missing(finished):
         again = experiment.run(TINY, run)
     assert [a for a in again if a.id != "C2"] == [a for a in claims if a.id != "C2"]
     assert (workdir / "results" / "devices.npz").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("unsolved", [None, 5, 6])
+def test_large_batches_pass_only_where_every_seed_solves_it(tmp_path, monkeypatch, unsolved):
+    seeds = []
+
+    def solve(seed, algorithm, layout, max_updates):
+        seeds.append(seed)
+        counts = {"updates": 100, "env_steps": 900, "seconds": 1.0, "compile_s": 1.0}
+        reached = not (seed == unsolved and layout.n_envs == 64)
+        curve = {"curve_updates": np.arange(2), "curve_return": np.zeros(2)}
+        return counts | {"reached": reached} | curve
+
+    monkeypatch.setattr(learning, "solve", solve)
+    config = dataclasses.replace(TINY, seed=5, solve_seeds=1, large_batch_seeds=2)
+    with Run(tmp_path, config) as run:
+        *_, claim = learning.measure(config, run)
+    assert seeds == [5, 5, 6, 5, 6]
+    assert claim.verdict == ("pass" if unsolved is None else "fail")
+    assert f"{int(unsolved is not None)} of 4 runs did not solve it" in claim.detail
+
+
+def beside(**change):
+    """What solving Pendulum with processes gave, where all were busy from the start to the end."""
+    together = {
+        "busy": {kind: np.array([[0.0, 9.0]]) for kind in processes._KINDS},
+        "updates": 2000,
+        "env_steps": 9000,
+        "mean_return": -170.0,
+        "stopped": "target_return",
+        "seconds": 4.0,
+        "load": 0.5,
+        "processors": 8,
+    }
+    return together | change
+
+
+@pytest.mark.parametrize(
+    ("preset", "change", "verdict", "said"),
+    [
+        ("small", {}, "pass", "<= 0.8 of the time in turn."),
+        ("small", {"seconds": 9.0}, "fail", "<= 0.8 of the time in turn."),
+        ("small", {"seconds": 9.0, "load": 1.5}, "reported", "other work, a load of 1.5 > 1"),
+        ("small", {"stopped": "max_seconds"}, "fail", "ended by max_seconds"),
+        ("paper", {"seconds": 7.0}, "fail", "<= 0.5 of the time in turn."),
+        ("paper", {"processors": 2}, "reported", "it asks for 8 processors, there are 2"),
+    ],
+)
+def test_the_time_beside_each_other_is_judged(preset, change, verdict, said):
+    config = experiment.PRESETS[preset]
+    claim = processes._overlap(config, beside(**change), {"seconds": 10.0})
+    assert claim.verdict == verdict
+    assert said in claim.detail
+
+
+@pytest.mark.parametrize("kind", ["sample", "update", "visualise"])
+def test_each_process_must_be_busy_beside_an_evaluation(kind):
+    config, together = experiment.PRESETS["smoke"], beside()
+    assert processes._overlap(config, together, None).verdict == "pass"
+    together["busy"][kind] = np.array([[9.5, 10.0]])
+    assert processes._overlap(config, together, None).verdict == "fail"
+    # No machine is too loaded for that.
+    together["load"] = 5.0
+    assert processes._overlap(config, together, {"seconds": 10.0}).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("preset", "rate", "processors", "verdict"),
+    [
+        ("smoke", 49_000.0, 2, "fail"),
+        ("small", 9000.0, 2, "pass"),
+        ("paper", 14_000.0, 4, "fail"),
+        ("paper", 15_000.0, 4, "pass"),
+        ("paper", 14_000.0, 2, "reported"),
+    ],
+)
+def test_the_rate_of_sampling_is_judged_by_the_preset(preset, rate, processors, verdict):
+    full = {"sample_hz": rate, "sampler_s": 0.8, "update_hz": 3.0, "load": 1.0}
+    config = experiment.PRESETS[preset]
+    assert processes._sampling(config, full | {"processors": processors}).verdict == verdict
+
+
+def test_the_use_of_processors_is_no_criterion_for_a_gpu():
+    full = {"use": 0.95, "demand": 1.0, "load": 1.0}
+    assert processes._utilisation(experiment.PRESETS["small"], full).verdict == "pass"
+    claim = processes._utilisation(experiment.PRESETS["paper"], full)
+    assert claim.verdict == "reported"
+    assert "a GPU that is busy for 90%; that is not measured" in claim.detail
+
+
+@pytest.mark.parametrize(
+    ("backend", "rate", "verdict"),
+    [("cpu", 9e6, "reported"), ("gpu", 9e6, "pass"), ("gpu", 1e6, "fail")],
+)
+def test_the_rate_of_updates_is_judged_on_a_gpu_by_its_own_goal(
+    monkeypatch, backend, rate, verdict
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    judged, criterion = update_rates._judge_rate(
+        experiment.PRESETS["paper"], rl.SACConfig(17, 6), rate, share=0.9
+    )
+    assert judged == verdict
+    assert criterion.startswith(">= 3,700,000 Hz on a GPU")
+
+
+@pytest.mark.parametrize(
+    ("grid", "verdict", "share"),
+    [
+        ({1: (10.0, 100.0), 2: (19.0, 95.0), 4: (30.0, 50.0)}, "pass", "100%"),
+        ({1: (23.0, 100.0), 2: (19.0, 95.0), 4: (30.0, 50.0)}, "fail", "83%"),
+        ({1: (10.0, 100.0), 2: (19.0, 70.0), 4: (30.0, 50.0)}, "fail", "0%"),
+    ],
+)
+def test_tuned_samplers_are_held_against_a_grid_measured_anew(
+    tmp_path, monkeypatch, grid, verdict, share
+):
+    tuning = {1: (10.0, 100.0), 2: (19.0, 95.0), 4: (30.0, 50.0)}
+    asked = []
+
+    @contextlib.contextmanager
+    def live(algorithm, host, most):
+        assert (host.batch_size, most) == (32, 4)
+
+        def measure(n, seconds):
+            asked.append(n)
+            return (tuning if len(asked) <= 3 else grid)[n]
+
+        yield measure
+
+    class Meter:
+        def __init__(self, *args):
+            pass
+
+        def seconds_of_a_call(self, *args):
+            return 0.0
+
+    rates = {
+        "chosen": np.array(32),
+        "sizes": np.array([16, 32]),
+        "grid": np.array([1e5, 2e5]),
+        "cpu_grid": np.array([1e5, 2e5]),
+        "matmul_flops": np.array(1e11),
+        "load": np.array(0.5),
+    }
+    monkeypatch.setattr(update_rates, "_tune_and_sweep", lambda *args: rates)
+    monkeypatch.setattr(update_rates, "live_rates", live)
+    monkeypatch.setattr(update_rates, "RateMeter", Meter)
+    config = dataclasses.replace(TINY, rate_samplers=(1, 2, 4))
+    with Run(tmp_path, config) as run:
+        claim, _ = update_rates.measure(config, run)
+    assert asked == [1, 2, 4, 4, 2, 1]
+    assert claim.verdict == verdict
+    assert claim.measured.endswith(f"; samplers 2: {share}")
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
@@ -151,6 +305,32 @@ def test_training_on_the_device_resumes_exactly(tmp_path, monkeypatch, algo):
     one, other = leaves
     for name in one.files:
         np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_the_state_on_the_device_is_donated(algo):
+    config = dataclasses.replace(ON_DEVICE, algo=algo)
+    env = rl.make_env("pendulum")
+    state, advance, _ = own_on_device._prepare(config, own.make_algorithm(config, 3, 1), env)
+    advance(state)
+    assert state.obs.is_deleted()
+    assert state.learner.actor["mean"]["kernel"].is_deleted()
+
+
+def test_evaluations_on_the_device_have_a_key_of_their_own(tmp_path, monkeypatch):
+    keys = []
+
+    def look(key, *args):
+        keys.append(key)
+        raise MemoryError("enough")
+
+    monkeypatch.setattr(own_on_device, "evaluate_policy", look)
+    with Run(tmp_path, ON_DEVICE) as run, pytest.raises(MemoryError):
+        experiment.run(ON_DEVICE, run)
+    root = jax.random.key(ON_DEVICE.seed)
+    # What the environments, the learner and the steps start from.
+    taken = np.asarray(jax.random.key_data(jax.random.split(root, 3))).tolist()
+    assert jax.random.key_data(keys[0]).tolist() not in taken
 
 
 def test_an_interrupt_on_the_device_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxlab import rl, runs
+from jaxlab.rl.host_state import fresh_state, restore_state, ring_spec
 from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows
 from tests.rl import recorded_segments
@@ -56,7 +57,7 @@ def learner_of(result):
 
 def test_asynchronous_training(tmp_path, segments):
     host = rl.HostConfig(n_samplers=2, max_updates=400, **SMALL)
-    result = rl.train_host(jax.random.key(0), CONFIG, host, tmp_path)
+    result = rl.train_host(jax.random.key(0), sac_config=CONFIG, host_config=host, workdir=tmp_path)
     assert (result.updates, int(result.learner.step)) == (400, 400)
     assert result.stopped == "max_updates"
     assert result.env_steps >= 40
@@ -120,6 +121,33 @@ def test_a_run_that_goes_on_from_a_segment_ends_with_the_same_numbers(tmp_path, 
     chex.assert_trees_all_equal(learner_of(resumed), learner_of(whole))
 
 
+def test_samplers_are_told_the_policys_range(monkeypatch):
+    from jaxlab.rl import sync_training
+
+    class SeenError(Exception):
+        pass
+
+    seen = []
+
+    def pool(*args, log_std_range, **settings):
+        seen.append(log_std_range)
+        raise SeenError
+
+    def step(env, obs, params, rng, step, log_std_range):
+        seen.append(log_std_range)
+        words = [x.bit_generator.seed_seq.generate_state(4).tolist() for x in (rng, env._rng)]
+        assert words[0] != words[1], "actions are not drawn as the starts are"
+        raise SeenError
+
+    monkeypatch.setattr("jaxlab.rl.async_training.SamplerPool", pool)
+    monkeypatch.setattr(sync_training, "take_step", step)
+    narrow = rl.SACConfig(3, 1, (8, 8), log_std_min=-3.0, log_std_max=-1.0)
+    for mode, config in (("async", narrow), ("sync", narrow), ("sync", rl.TD3Config(3, 1, (8,)))):
+        with pytest.raises(SeenError):
+            rl.train_host(jax.random.key(0), config, rl.HostConfig(mode=mode, **SMALL))
+    assert seen == [(-3.0, -1.0), (-3.0, -1.0), (-20.0, 2.0)]
+
+
 def test_losses_that_are_not_finite_end_it(monkeypatch):
     from jaxlab.rl import sync_training
 
@@ -129,6 +157,26 @@ def test_losses_that_are_not_finite_end_it(monkeypatch):
     monkeypatch.setattr(sync_training, "learn_from_rows", broken)
     with pytest.raises(FloatingPointError, match="critic_loss is nan at update 3"):
         rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(mode="sync", **SMALL))
+
+
+def test_a_checkpoint_never_holds_a_learner_with_losses_that_are_not_finite(tmp_path, monkeypatch):
+    calls = []
+
+    def broken(*args):
+        state, metrics = learn_from_rows(*args)
+        calls.append(len(calls))
+        if len(calls) == 3:
+            metrics = metrics | {"critic_loss": jnp.array([1.0, 2.0, jnp.nan, 3.0])}
+            state = state._replace(actor=jax.tree.map(lambda x: x * jnp.nan, state.actor))
+        return state, metrics
+
+    monkeypatch.setattr("jaxlab.rl.placement.learn_from_rows", broken)
+    key, host = jax.random.key(0), rl.HostConfig(**SMALL | {"checkpoint_every_s": 1e-9})
+    with pytest.raises(FloatingPointError, match="critic_loss is nan at update 11"):
+        rl.train_host(key, CONFIG, host, tmp_path)
+    kept = restore_state(tmp_path, fresh_state(key, CONFIG, host), ring_spec(CONFIG, host))
+    assert kept.updates == 8
+    chex.assert_tree_all_finite(kept.learner.actor)
 
 
 def test_the_learner_waits_for_the_samplers():

@@ -52,6 +52,16 @@ def test_training_starts_with_them_and_counts_only_its_own_steps():
         ({"obs": np.zeros((9, 4))}, r"batch\.obs has shape \(9, 4\), expected \(9, 5\)"),
         ({"reward": np.full(9, np.nan)}, "reward holds values that are not finite"),
         ({"action": np.full((9, 2), 1.5)}, r"actions must lie in \[-1, 1\], the largest is 1.5"),
+        ({"action_low": np.zeros(2)}, "holds action_low alone; give both of action_low, action_h"),
+        ({"action_high": np.ones(2)}, "holds action_high alone"),
+        (
+            {"action_low": np.zeros(2), "action_high": np.array([1.0, 0.0])},
+            r"action_low must be below action_high, got \[0\. 0\.\] and \[1\. 0\.\]",
+        ),
+        (
+            {"action_low": np.zeros(2), "action_high": np.array([1.0, np.inf])},
+            "action_high must be finite, it is",
+        ),
     ],
 )
 def test_refuses(tmp_path, change, message):

@@ -1,4 +1,5 @@
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -6,6 +7,8 @@ import time
 
 import pytest
 
+from jaxlab.rl.processor_use import processor_count
+from jaxlab.rl.studies import processor_meter
 from jaxlab.rl.studies.processor_meter import ProcessorMeter, read_use
 from tests.rl.waiting import wait_until
 
@@ -33,3 +36,13 @@ def test_children_count_and_the_start_does_not():
     assert 0 < shares["use"] <= 1.05
     assert shares["demand"] >= shares["use"]
     assert 0 < shares["sampler_s"] <= 1.05
+
+
+def test_a_system_that_does_not_say_gives_no_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(processor_meter, "_PROC", tmp_path)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    meter = ProcessorMeter()
+    meter.look("update", 0.0, 0.0)
+    meter.look("update", 0.0, time.monotonic() + 1.0)
+    assert all(map(math.isnan, meter.shares().values()))
+    assert processor_count() == os.cpu_count()

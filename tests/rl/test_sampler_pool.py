@@ -10,7 +10,9 @@ import pytest
 
 from jaxlab import rl
 from jaxlab.rl import pendulum
-from jaxlab.rl.sampler import check_finite
+from jaxlab.rl.host_policy import explore
+from jaxlab.rl.ray_samplers import RemoteSampler
+from jaxlab.rl.sampler import action_rng, check_finite
 from tests.rl import recorded_segments
 from tests.rl.waiting import wait_until
 
@@ -89,6 +91,28 @@ def test_the_error_of_a_sampler_reaches_the_parent(shared):
             wait_until(lambda: pool.poll() > 0)
 
 
+def test_a_sampler_that_prints_goes_on(shared, tmp_path, monkeypatch):
+    ring, board, _ = shared
+    # More than a pipe holds.
+    (tmp_path / "printing_envs.py").write_text("for _ in range(3000): print('x' * 99)\n")
+    (tmp_path / "failing_envs.py").write_text("import printing_envs\nraise OSError('no licence')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    settings = {"n_samplers": 1, "envs_per_sampler": 4, "max_restarts": 0}
+
+    def pool(module):
+        return rl.SamplerPool(
+            ring.handle, board.handle, "numpy:pendulum", import_module=module, **settings
+        )
+
+    with pool("printing_envs") as printing:
+        printing.start()
+        wait_until(lambda: ring.written()[0], alive=printing.poll)
+    with pool("failing_envs") as failing:
+        failing.start()
+        with pytest.raises(RuntimeError, match="OSError: no licence"):
+            wait_until(lambda: failing.poll() > 0)
+
+
 def test_resizing(shared):
     ring, board, _ = shared
     with rl.SamplerPool(
@@ -106,6 +130,40 @@ def test_resizing(shared):
         for n in (0, 3):
             with pytest.raises(ValueError, match=rf"n_samplers must lie in 1\.\.2, .*got {n}"):
                 pool.resize(n)
+
+
+def test_actions_and_environments_draw_from_different_streams():
+    def words(rng):
+        return rng.bit_generator.seed_seq.generate_state(4).tolist()
+
+    env = rl.make_vec_env("numpy:pendulum", 2, 7)
+    streams = [words(env._rng), *(words(action_rng(7, slot)) for slot in range(2))]
+    assert len({tuple(x) for x in streams}) == 3
+    remote = RemoteSampler("numpy:pendulum", 2, 7, None, None, (-20.0, 2.0))
+    assert words(remote._rng) != words(remote._env._rng)
+
+
+def test_exploration_keeps_to_the_policys_range(shared):
+    ring, board, actor = shared
+    rng, obs = np.random.default_rng(0), np.ones((50, 3), np.float32)
+    mean, _ = rl.numpy_actor(actor, obs)
+    drawn = np.arctanh(explore(actor, obs, rng, (-3.0, -2.9))) - mean
+    assert 0.035 < drawn.std() < 0.08
+    board.publish(actor)
+    with rl.SamplerPool(
+        ring.handle,
+        board.handle,
+        "numpy:pendulum",
+        n_samplers=1,
+        envs_per_sampler=5,
+        log_std_range=(-20.0, -19.0),
+    ) as pool:
+        pool.start()
+        wait_until(lambda: ring.written()[0] > 1000, alive=pool.poll)
+    batch = ring.sample(rng, 100)
+    np.testing.assert_allclose(
+        batch.action, np.tanh(rl.numpy_actor(actor, batch.obs)[0]), atol=1e-5
+    )
 
 
 def test_the_rate_is_capped(shared):

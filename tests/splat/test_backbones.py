@@ -5,6 +5,7 @@ import pytest
 
 from jaxlab import splat
 from jaxlab.splat.backbones import CLASSIFIERS
+from jaxlab.splat.backbones.dgcnn import EdgeConv
 
 POINTS, BATCH = 40, 3
 
@@ -49,9 +50,8 @@ def batch():
     return positions, np.concatenate([positions, features[..., 3:]], -1)
 
 
-def random_variables(model, positions, features):
+def filled(shapes):
     """Parameters and statistics drawn at their shapes: cheaper than compiling `init`."""
-    shapes = shapes_of(model, positions.shape[1], features.shape[2])
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(0.1, 0.2, x.shape), jnp.float32), shapes["params"]
@@ -60,6 +60,87 @@ def random_variables(model, positions, features):
         lambda x: jnp.asarray(rng.uniform(0.5, 1.5, x.shape), jnp.float32), shapes["batch_stats"]
     )
     return {"params": params, "batch_stats": stats}
+
+
+def random_variables(model, positions, features):
+    """`filled` for a classifier."""
+    return filled(shapes_of(model, positions.shape[1], features.shape[2]))
+
+
+class Reference:
+    """Evaluated layers in NumPy, float64, of a module's variables."""
+
+    def __init__(self, variables):
+        self.params, self.stats = (
+            jax.tree.map(lambda x: np.asarray(x, np.float64), variables[name])
+            for name in ("params", "batch_stats")
+        )
+
+    def inside(self, name):
+        """That of a module's part."""
+        return Reference({"params": self.params[name], "batch_stats": self.stats.get(name, {})})
+
+    def dense(self, name, x):
+        return x @ self.params[name]["kernel"] + self.params[name].get("bias", 0)
+
+    def norm(self, name, x):
+        p, s = (tree[name]["BatchNorm_0"] for tree in (self.params, self.stats))
+        return (x - s["mean"]) / np.sqrt(s["var"] + 1e-5) * p["scale"] + p["bias"]
+
+    def mlp(self, name, x, last_activation=True):
+        part = self.inside(name)
+        count = sum(layer.startswith("Dense") for layer in part.params)
+        for i in range(count):
+            x = part.norm(f"Norm_{i}", part.dense(f"Dense_{i}", x))
+            if last_activation or i + 1 < count:
+                x = np.maximum(x, 0)
+        return x
+
+    def transform(self, name, x, size):
+        part = self.inside(name)
+        x = part.mlp("MLP_1", part.mlp("MLP_0", x).max(1))
+        return part.dense("Dense_0", x).reshape(-1, size, size) + np.eye(size)
+
+    def head(self, name, x):
+        part = self.inside(name)
+        hidden = len(part.params) // 2  # a dense layer and a norm each, then the scores
+        for i in range(hidden):
+            x = np.maximum(part.norm(f"Norm_{i}", part.dense(f"Dense_{i}", x)), 0)
+        return part.dense(f"Dense_{hidden}", x)
+
+
+def test_the_factored_edge_convolution_is_the_literal_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 7, 3)).astype(np.float32)
+    graph = rng.integers(0, 7, (2, 7, 4))
+    layer = EdgeConv(5)
+    shapes = jax.eval_shape(lambda key: layer.init(key, x, graph, False), jax.random.key(0))
+    variables = filled(shapes)
+    reference = Reference(variables)
+    wanted = np.empty((2, 7, 5))
+    for b, i in np.ndindex(2, 7):
+        center = x[b, i].astype(np.float64)
+        edges = [np.concatenate([x[b, j] - center, center]) for j in graph[b, i]]
+        edges = reference.norm("Norm_0", np.stack(edges) @ reference.params["kernel"])
+        wanted[b, i] = np.where(edges > 0, edges, 0.2 * edges).max(0)
+    got = jax.jit(layer.apply, static_argnums=3)(variables, x, graph, False)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_pointnet_against_numpy(batch):
+    positions, features = batch
+    model = splat.make_classifier("pointnet", 4, size="tiny")
+    model = model.clone(widths=(8, 16, 12), head=(8, 6), transform=((8, 16), (8,)))
+    variables = random_variables(model, positions, features)
+    reference = Reference(variables)
+    x = features.astype(np.float64)
+    turned = x[..., :3] @ reference.transform("TNet_0", x, 3)
+    x = reference.mlp("MLP_0", np.concatenate([turned, x[..., 3:]], -1))
+    x = x @ reference.transform("TNet_1", x, 8)
+    x = reference.mlp("MLP_1", x, last_activation=False).max(1)
+    wanted = reference.head("Head_0", x)
+    got = jax.jit(model.apply)(variables, positions, features)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * abs(wanted).max())
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlab import splat
+from jaxlab.splat import fitting
 
 CONFIG = splat.FitConfig(grow_grad=0.5, grow_scale=0.1, prune_opacity=0.05)
 SLOTS = 8
@@ -103,6 +104,22 @@ def test_large_gaussians_die_where_that_is_asked_for():
     assert densify(state).alive.all()
     config = dataclasses.replace(CONFIG, prune_scale=0.1, extent=2.0)
     assert densify(state, config).alive.tolist() == [n != 3 for n in range(SLOTS)]
+
+
+def test_large_gaussians_stay_until_the_first_reset():
+    scale = np.full(SLOTS, 0.05)
+    scale[3] = 0.5
+    state = make_state([True] * SLOTS, np.zeros(SLOTS), scale=scale)
+    config = dataclasses.replace(CONFIG, prune_scale=0.1, reset_every=250)
+    adapt = jax.jit(fitting._adapt, static_argnames="config")
+    early, late = (
+        adapt(jax.random.key(0), state._replace(step=jnp.int32(step)), config)
+        for step in (200, 300)
+    )
+    assert early.alive.all()
+    assert late.alive.tolist() == [n != 3 for n in range(SLOTS)]
+    never = dataclasses.replace(config, reset_every=0)
+    assert not adapt(jax.random.key(0), state, never).alive[3]
 
 
 def test_never_seen_gaussians_do_not_divide_by_zero():

@@ -8,6 +8,7 @@ import pytest
 from jaxlab import splat
 from jaxlab.runs import Run
 from jaxlab.splat import capture_fit, experiment
+from jaxlab.splat.studies import ambiguity, analytic, coefficients, fitted
 from tests.experiments import check_restart, check_rows
 from tests.splat.scenes import DATA
 
@@ -56,6 +57,86 @@ def test_every_row_is_measured(finished):
     assert splat.read_ply(boxes[0]).means.shape == (24, 3)
 
 
+class Guessed:
+    """A table of chance accuracies."""
+
+    def accuracies(self, model, features):
+        return np.array([0.3])
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_positions_that_tell_the_surface_by_their_extent_fail(monkeypatch, leaks):
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(90, 20, 3)) * np.array([1.0, 1.0, 0.2])
+    labels = np.arange(90) % 9
+    if leaks:  # the radii and the centroids stay
+        means[labels % 3 == 1] = means[labels % 3 == 1][..., [2, 1, 0]]
+    clouds = splat.GaussianCloud(
+        means,
+        np.zeros((90, 20, 3)),
+        np.ones((90, 20, 4)),
+        np.zeros((90, 20)),
+        np.zeros((90, 20, 1, 3)),
+    )
+    data = splat.CloudDataset(splat.normalize_cloud(clouds), labels, ())
+    monkeypatch.setattr(analytic, "dataset", lambda config, seed, part: data)
+    values = analytic.positions_by_surface(TINY)
+    wires = data.cloud.means[labels % 3 == 1]
+    np.testing.assert_allclose(values["std_z"][1], wires[..., 2].std(1), rtol=1e-5)
+    np.testing.assert_allclose(values["max_x"][1], wires[..., 0].max(1), rtol=1e-5)
+    claim = ambiguity._positions(TINY, Guessed(), "pointnet")
+    assert claim.verdict == ("fail" if leaks else "pass")
+
+
+@pytest.mark.parametrize(("wires_of_400", "verdict"), [(0.038, "pass"), (0.034, "fail")])
+def test_few_plates_are_held_against_400_wires(tmp_path, monkeypatch, wires_of_400, verdict):
+    losses = {
+        "flat": {64: 0.035, 400: 0.03, 1600: 0.02},
+        "wire": {64: 0.05, 400: wires_of_400, 1600: 0.03},
+    }
+
+    def fit(config, run, kind, number, *, count, texture):
+        return {"loss": losses[kind][count], "psnr": 20.0}
+
+    monkeypatch.setattr(fitted, "fitted", fit)
+    config = dataclasses.replace(TINY, fit_counts=experiment.PRESETS["paper"].fit_counts)
+    with Run(tmp_path, config) as run:
+        claim = coefficients._few(config, run)
+    assert claim.verdict == verdict
+    assert "plates with 64 reach the loss of wires with 400." in claim.detail
+
+
+def test_a_fit_and_its_points_have_keys_of_their_own(monkeypatch):
+    keys = []
+
+    def points_of(key, obj, count):
+        keys.append(key)
+        return np.zeros((count, 3))
+
+    def fit_with(key, *args):
+        keys.append(key)
+        raise MemoryError("enough")
+
+    monkeypatch.setattr(fitted, "sample_surface", points_of)
+    monkeypatch.setattr(fitted, "fit", fit_with)
+    monkeypatch.setattr(fitted, "views", lambda *args, **settings: None)
+    with pytest.raises(MemoryError):
+        fitted._fit(TINY, "wire", 0, 24, 0.1)
+    points, steps = (np.asarray(jax.random.key_data(key)).tolist() for key in keys)
+    assert points != steps
+
+
+def test_rows_without_their_data_are_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment.tables, "measure", lambda config, run: {})
+    monkeypatch.setattr(experiment.coefficients, "measure", lambda config, run, tables: [])
+    config = dataclasses.replace(TINY, experiment="fitted")
+    with Run(tmp_path, config) as run:
+        claims = experiment.run(config, run)
+    missing = [row for row in ROWS if row not in ("S3", "S4", "S5", "S6")]
+    assert [claim.id for claim in claims] == missing + CONTROLS
+    assert {claim.verdict for claim in claims} == {"not run"}
+
+
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
     removed = ["analytic_pointnet_po_0", "fit_wire_1_24", "fitted_pointnet_p_0_1"]
     check_restart(experiment, TINY, *finished, removed=removed, kept="fit_flat_0_24")
@@ -76,7 +157,8 @@ def test_own_clouds_are_a_third_data_set(tmp_path):
         claims = {claim.id: claim for claim in experiment.run(config, run)}
     assert claims["S8"].measured == "2 classes, 8 objects"
     assert claims["S7"].measured.startswith("own: p ")
-    assert claims["S4"].verdict == "not run"
+    assert set(claims) == {*ROWS, *CONTROLS}
+    assert {claims[row].verdict for row in ("S1", "S4", "S13", *CONTROLS)} == {"not run"}
     checkpoints = tmp_path / "run" / "checkpoints"
     assert (checkpoints / "own_pointnet_posq_0" / "4").is_dir()
     with np.load(tmp_path / "run" / "results" / "own_pointnet_posq_0.npz") as stored:
@@ -138,6 +220,36 @@ def test_a_generated_object_is_fitted_and_written(tmp_path):
     again = fit_capture(tmp_path / "again", out=str(tmp_path / "again.splat"))
     assert again.measured == claim.measured
     assert len(splat.load_cloud(tmp_path / "again.splat").means) == len(cloud.means)
+
+
+def test_the_paper_preset_has_the_published_schedule():
+    settings = capture_fit._fit_config(capture_fit.PRESETS["paper"], 2.0)
+    published = {
+        "num_steps": 30_000,
+        "lr_means": 1.6e-4,
+        "lr_means_final": 1.6e-6,
+        "lr_scales": 5e-3,
+        "lr_quats": 1e-3,
+        "lr_opacity": 5e-2,
+        "lr_sh": 2.5e-3,
+        "lr_decay": 1.0,
+        "lambda_dssim": 0.2,
+        "sh_every": 1000,
+        "densify_every": 100,
+        "densify_from": 500,
+        "densify_until": 15_000,
+        "reset_every": 3000,
+        "grow_grad": 2e-4,
+        "grow_scale": 0.01,
+        "prune_opacity": 0.005,
+        "prune_scale": 0.1,
+        "extent": 2.0,
+    }
+    got = {name: getattr(settings, name) for name in published}
+    assert got == pytest.approx(published)
+    short, usual = capture_fit._fit_config(capture_fit.Config(), 1.0), splat.FitConfig()
+    for name in ("lr_means", "lr_scales", "lr_quats", "lr_sh", "lr_decay", "prune_scale"):
+        assert getattr(short, name) == getattr(usual, name)
 
 
 def test_a_killed_fit_ends_the_same(tmp_path, monkeypatch):

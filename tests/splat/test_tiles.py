@@ -33,14 +33,26 @@ def test_no_visible_pixel_lies_outside_the_extent():
     assert shown.sum() > 0.5 * boxes
 
 
-@pytest.mark.parametrize("capacity", [4, 120])
+@pytest.mark.parametrize("capacity", [1, 4, 120])
 def test_the_sorted_list_is_the_table(capacity):
     seen, opacities = projected()
     extent = tiles.tile_extent(seen.means2d, seen.cov2d, opacities, 10, 8, 4)
     a = tiles._by_mask(extent, seen.depths, 10, 8, capacity)
     b = tiles._by_sort(extent, seen.depths, 10, 8, capacity)
+    # Room for 80 lists is given out pair by pair, from the nearest Gaussian on.
+    lists, given = [[] for _ in range(80)], 0
+    x0, x1, y0, y1 = map(np.asarray, extent)
+    for n in np.argsort(np.asarray(seen.depths), kind="stable"):
+        for row in range(y0[n], y1[n] + 1):
+            for column in range(x0[n], x1[n] + 1):
+                shown = lists[10 * row + column]
+                if given < 80 * capacity and len(shown) < capacity:
+                    shown.append(n)
+                given += 1
+    for list_, indices, count in zip(lists, np.asarray(b.indices), b.counts, strict=True):
+        np.testing.assert_array_equal(indices[:count], list_)
     pairs = int(a.counts.sum() + a.overflow)
-    assert int(b.counts.sum() + b.overflow) == pairs
+    assert int(b.counts.sum() + b.overflow) == pairs == given
     if pairs <= 80 * capacity:  # there is room for every pair, and both do the same
         np.testing.assert_array_equal(a.counts, b.counts)
         assert a.overflow == b.overflow

@@ -24,7 +24,7 @@ def measure(config, run: Run) -> list[Claim]:
             f"solve_{seed}",
             functools.partial(solve, seed, algorithm, OnDeviceConfig(), _MAX_UPDATES),
         )
-        for seed in progress(range(config.solve_seeds), "Pendulum")
+        for seed in progress(_seeds(config, config.solve_seeds), "Pendulum")
     ]
     run.figure("pendulum", figures.pendulum(solved, GOAL))
     updates = [int(x["updates"]) for x in solved]
@@ -58,25 +58,32 @@ def _large_batches(config, run: Run) -> Claim:
         256: OnDeviceConfig(n_envs=16, batch_size=256),
         1024: OnDeviceConfig(n_envs=64, batch_size=1024),
     }
-    updates = {
+    solved = {
         size: [
-            int(
-                run.once(
-                    f"batch_{size}_{seed}",
-                    functools.partial(solve, seed, algorithm, layout, _MAX_UPDATES),
-                )["updates"]
+            run.once(
+                f"batch_{size}_{seed}",
+                functools.partial(solve, seed, algorithm, layout, _MAX_UPDATES),
             )
-            for seed in range(config.large_batch_seeds)
+            for seed in _seeds(config, config.large_batch_seeds)
         ]
         for size, layout in layouts.items()
     }
+    updates = {size: [int(x["updates"]) for x in results] for size, results in solved.items()}
     few, many = (np.mean(updates[size]) for size in (256, 1024))
+    # One that does not solve it ends like one that does, after its last update.
+    unsolved = sum(not x["reached"] for results in solved.values() for x in results)
     return Claim(
         "C10",
         statement,
         "",
         f"{spread(updates[1024]):.0f} updates of 1,024 rows, {spread(updates[256]):.0f} of 256",
-        holds(many <= few),
-        detail="Updates to a solved Pendulum, 64 and 16 environments, Adam 1e-3. Criterion: no "
-        "more updates with the large batch.",
+        holds(many <= few and not unsolved),
+        detail="Updates to a solved Pendulum, 64 and 16 environments, Adam 1e-3. "
+        f"{unsolved} of {2 * config.large_batch_seeds} runs did not solve it within "
+        f"{_MAX_UPDATES:,} updates. Criterion: all solve it, with no more updates with the large "
+        "batch.",
     )
+
+
+def _seeds(config, count: int) -> range:
+    return range(config.seed, config.seed + count)

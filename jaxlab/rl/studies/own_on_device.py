@@ -1,7 +1,6 @@
 """The user's training on the device: SAC or PPO in one program, resumed exactly."""
 
 import contextlib
-import functools
 import time
 from typing import Any, NamedTuple
 
@@ -18,6 +17,9 @@ from jaxlab.rl.ppo import PPOConfig
 from jaxlab.rl.progress_log import ProgressLog
 from jaxlab.rl.recorder import Recorder, what_to_record
 from jaxlab.rl.sac import SACConfig
+
+# Small numbers fold to the keys that a split of the same key gives.
+_EVALUATE = 2**31 - 1
 
 
 class DeviceResult(NamedTuple):
@@ -55,7 +57,7 @@ def train_on_device(
     folder = run.checkpoint_dir("on_device")
     if runs.latest_step(folder) is not None:
         state = load_checkpoint(folder, state)
-    eval_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    eval_key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATE)
     saved = time.monotonic()
     metrics = {}
     with deferred_signals() as interrupted, _page(config, run, options) as (path, recorder):
@@ -97,7 +99,10 @@ def _page(config, run: runs.Run, options):
 
 
 def _prepare(config, algorithm, env):
-    """A fresh state, what takes it `eval_every_iters` iterations further, rows of an update."""
+    """A fresh state, what takes it `eval_every_iters` iterations further, rows of an update.
+
+    The state that is taken further is donated.
+    """
     if isinstance(algorithm, PPOConfig):
         layout: Any = OnPolicyConfig(
             n_envs=config.envs_per_sampler,
@@ -105,7 +110,7 @@ def _prepare(config, algorithm, env):
             n_epochs=config.epochs,
             n_minibatches=config.minibatches,
         )
-        init, advance = onpolicy_init, onpolicy_run
+        init, iterate = onpolicy_init, onpolicy_run
         rows = layout.n_envs * layout.n_steps // layout.n_minibatches
     else:
         layout = OnDeviceConfig(
@@ -115,12 +120,11 @@ def _prepare(config, algorithm, env):
             capacity=config.capacity,
             warmup_steps=config.warmup_steps,
         )
-        init, advance, rows = ondevice_init, ondevice_run, layout.batch_size
+        init, iterate, rows = ondevice_init, ondevice_run, layout.batch_size
     state = init(jax.random.key(config.seed), env, algorithm, layout)
-    further = functools.partial(
-        advance, env=env, config=algorithm, run=layout, n_iters=config.eval_every_iters
-    )
-    return state, further, rows
+    static = env, algorithm, layout, config.eval_every_iters
+    donating = jax.jit(iterate, static_argnums=(1, 2, 3, 4), donate_argnums=0)
+    return state, lambda state: donating(state, *static), rows
 
 
 def _reason_to_stop(config, updates: int, mean_return: float, seconds: float) -> str | None:

@@ -10,13 +10,14 @@ import numpy as np
 from jaxlab.rl import figures
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import HostConfig
+from jaxlab.rl.processor_use import processor_count
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.processor_meter import ProcessorMeter
 from jaxlab.rl.studies.solving import EPISODES, GOAL
 from jaxlab.rl.vec_env import make_vec_env
 from jaxlab.runs import Claim, Run, holds, not_run
 
-_KINDS = ("sample", "update", "evaluate")
+_KINDS = ("sample", "update", "evaluate", "visualise")
 
 
 def measure(config, run: Run) -> list[Claim]:
@@ -26,7 +27,7 @@ def measure(config, run: Run) -> list[Claim]:
     full = run.once("full_speed", lambda: _full_speed(config))
     run.figure("timeline", figures.timeline(together, _KINDS))
     return [
-        _overlap(together, in_turn),
+        _overlap(config, together, in_turn),
         _sampling(config, full),
         _utilisation(config, full),
     ]
@@ -39,8 +40,11 @@ def _algorithm(obs_dim: int, act_dim: int, hidden=(64, 64)) -> SACConfig:
 
 def _solve(config, run: Run, mode: str) -> dict:
     """Pendulum to the goal, from the call of `train_host` on."""
+    # What else the machine does: later on, this run is the load.
+    load = os.getloadavg()[0]
     busy = []
     host = HostConfig(
+        env_id=config.solve_env,
         mode=mode,
         envs_per_sampler=64,
         max_sample_hz=4000.0,
@@ -72,41 +76,55 @@ def _solve(config, run: Run, mode: str) -> dict:
         "mean_return": result.eval_history[-1].mean_return,
         "stopped": result.stopped,
         "sample_hz": result.throughput.sample_hz,
-        "load": os.getloadavg()[0],
+        "load": load,
+        "processors": processor_count(),
     }
 
 
-def _overlap(together: dict, in_turn: dict | None) -> Claim:
-    """Evaluations during which rows came in and updates were made."""
-    busy = together["busy"]
+def _overlap(config, together: dict, in_turn: dict | None) -> Claim:
+    """Evaluations beside everything else, and the time that it all took."""
+    busy, load = together["busy"], float(together["load"])
+    others = [kind for kind in _KINDS if kind != "evaluate"]
 
     def meets(interval, others) -> bool:
         return bool(((others[:, 0] < interval[1]) & (others[:, 1] > interval[0])).any())
 
-    beside = [meets(x, busy["sample"]) and meets(x, busy["update"]) for x in busy["evaluate"]]
+    beside = [all(meets(x, busy[kind]) for kind in others) for x in busy["evaluate"]]
     detail = (
-        f"Pendulum to {GOAL:g}: {int(together['updates']):,} updates, "
+        f"{config.solve_env} to {GOAL:g}: {int(together['updates']):,} updates, "
         f"{int(together['env_steps']):,} steps, mean return {float(together['mean_return']):.0f}, "
-        f"ended by {together['stopped']}, load average {float(together['load']):.1f}; a fourth "
-        "process served the curves. Criterion: an evaluation during which transitions came in and "
-        "updates were made"
+        f"ended by {together['stopped']}, load average before it {load:.1f}. Criterion: an "
+        "evaluation during which transitions came in, updates were made and the page of curves "
+        "was served"
     )
-    passed = any(beside)
-    measured = f"{sum(beside)} of {len(beside)} evaluations beside sampling and updates"
+    verdict = holds(any(beside))
+    measured = f"{sum(beside)} of {len(beside)} evaluations beside all else"
     if in_turn is not None:
         ratio = float(together["seconds"]) / float(in_turn["seconds"])
         measured += f"; {ratio:.2f} of the time in turn"
-        detail += ", and <= 0.8 of the time in turn where the machine is quiet (load <= 1)"
-        if float(in_turn["load"]) <= 1:
-            passed = passed and ratio <= 0.8
+        detail += f"; and <= {config.async_share:g} of the time in turn"
+        unfit = _unfit_for_timing(config, load, int(together["processors"]))
+        solved = str(together["stopped"]) == "target_return"
+        if any(beside) and unfit:
+            verdict = "reported"
+            detail += f", only reported here: {unfit}"
+        elif any(beside):
+            verdict = holds(solved and ratio <= config.async_share)
     return Claim(
         "C1",
         "Sampling, updates, evaluation and visualisation run asynchronously",
         "",
         measured,
-        holds(passed),
+        verdict,
         detail=f"{detail}.",
     )
+
+
+def _unfit_for_timing(config, load: float, processors: int) -> str:
+    """Why this machine does not judge the time of processes beside each other; "" if it does."""
+    if processors < config.async_processors:
+        return f"it asks for {config.async_processors} processors, there are {processors}"
+    return f"other work, a load of {load:.1f} > 1, takes part in it" if load > 1 else ""
 
 
 def _full_speed(config) -> dict:
@@ -128,25 +146,29 @@ def _full_speed(config) -> dict:
         "sample_hz": result.throughput.sample_hz,
         "update_hz": result.throughput.update_hz,
         "load": os.getloadavg()[0],
+        "processors": processor_count(),
         **meter.shares(),
     }
 
 
 def _sampling(config, full: dict) -> Claim:
-    goal = 50_000 if config.speed_env.startswith("numpy:") else 8000
+    goal, count = config.sample_goal_hz, int(full["processors"])
     rate, share = float(full["sample_hz"]), float(full["sampler_s"])
     had = ""
     if share > 0:
         had = f"; it had {share:.0%} of a processor: {rate / share:,.0f} in a processor second"
+    few = ""
+    if count < config.sample_processors:
+        few = f" with {config.sample_processors} processors, there are {count}"
     return Claim(
         "C5",
         "Up to 15,000 transitions sampled per second",
         "15,000 Hz",
         f"{rate:,.0f} Hz",
-        holds(rate >= goal),
+        "reported" if few else holds(rate >= goal),
         detail=f"{config.speed_env}, one sampler of {config.speed_envs} environments, while "
         f"learning at {float(full['update_hz']):.1f} updates of 1,024 rows per second{had}; load "
-        f"average {float(full['load']):.1f}. Criterion: >= {goal:,} Hz.",
+        f"average {float(full['load']):.1f}. Criterion: >= {goal:,.0f} Hz{few}.",
     )
 
 
@@ -156,15 +178,20 @@ def _utilisation(config, full: dict) -> Claim:
     if math.isnan(use):
         why = "The use of processors is read from /proc, while the learner runs."
         return not_run("C9", statement, why)
+    unjudged = ""
+    if config.gpu_criteria:
+        unjudged = "Criterion at this preset: a GPU that is busy for 90%; that is not measured."
+    elif config.speed_seconds < 20:
+        unjudged = "Criterion in runs of 20 s and more: >= 90%."
     return Claim(
         "C9",
         statement,
         "",
         f"{use:.0%} of the processors' time",
-        "reported" if config.speed_seconds < 20 else holds(use >= 0.9),
+        "reported" if unjudged else holds(use >= 0.9),
         detail=f"Over {config.speed_seconds:g} s of the run of C5, from the end of the learner's "
         "first call, which compiles. Its threads ran or waited for a processor for "
         f"{float(full['demand']):.0%} of the processors' time; other work on the machine takes its "
-        f"share (load average {float(full['load']):.1f}). Criterion in runs of 20 s and more: "
-        ">= 90%.",
+        f"share (load average {float(full['load']):.1f}). "
+        f"{unjudged or 'Criterion: >= 90%.'}",
     )

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxlab.rl.processor_use import processor_count
+
 _PROC = Path("/proc")
 _SAMPLER = b"jaxlab.rl.sampler"
 
@@ -47,7 +49,7 @@ class ProcessorMeter:
         if len(self._looks) < 2:
             return dict.fromkeys(("use", "demand", "sampler_s"), float("nan"))
         first, last = self._looks
-        seconds = (last.now - first.now) * len(os.sched_getaffinity(0))
+        seconds = (last.now - first.now) * processor_count()
         return {
             "use": (last.used - first.used) / seconds,
             "demand": (last.wanted - first.wanted) / seconds,

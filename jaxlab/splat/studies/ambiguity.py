@@ -11,6 +11,12 @@ from jaxlab.splat.studies.tables import Table
 
 _LEAST_P_VALUE = 1e-4
 
+STATEMENTS = {
+    "S1": "Point clouds are ambiguous between wire-like and flat surfaces",
+    "S2": "Point clouds are ambiguous for transparent and reflective objects",
+    "S10": "Mitigated especially on ambiguous objects",
+}
+
 
 def measure(config, run: Run, table: Table) -> list[Claim]:
     """The three rows, on analytic clouds."""
@@ -32,27 +38,26 @@ def _positions(config, table: Table, model: str) -> Claim:
     least = min(p_values.values())
     return Claim(
         "S1",
-        "Point clouds are ambiguous between wire-like and flat surfaces",
+        STATEMENTS["S1"],
         "",
         f"accuracy from positions {spread(reached)}; smallest KS p-value {least:.2g}",
         holds(reached.mean() <= 0.40 and least > _LEAST_P_VALUE),
         detail=f"Analytic clouds, 9 classes, {model}; positions cannot do better than 1/3. "
-        "Kolmogorov-Smirnov between surfaces over one value an object (mean radius, mean of each "
-        "coordinate). Criterion: <= 0.40, and p-value > 1e-4.",
+        "Kolmogorov-Smirnov between surfaces over one value an object (mean radius; mean, "
+        "deviation and largest value of each coordinate). Criterion: <= 0.40, and p-value > 1e-4.",
     )
 
 
 def _transparency(table: Table, model: str) -> Claim:
-    statement = "Point clouds are ambiguous for transparent and reflective objects"
     if (model, "psq") not in table.trials:
-        return not_asked("S2", statement, "psq")
+        return not_asked("S2", STATEMENTS["S2"], "psq")
     pair = np.array(
         [analytic.pair_accuracy(t, "flat", "glass") for t in table.trials[model, "psq"]]
     )
     seen = [analytic.pair_accuracy(t, "flat", "glass") for t in table.trials[model, "posq"]]
     return Claim(
         "S2",
-        statement,
+        STATEMENTS["S2"],
         "",
         f"flat against glass without opacity {spread(pair)}, with it {spread(seen)}",
         holds(pair.mean() <= 0.6),
@@ -69,7 +74,7 @@ def _ambiguous_objects(table: Table, model: str) -> Claim:
     shape, surface = (after - before).T
     return Claim(
         "S10",
-        "Mitigated especially on ambiguous objects",
+        STATEMENTS["S10"],
         "",
         f"surface recall +{spread(surface)}, shape recall +{spread(shape)}",
         holds(surface.mean() > 2 * shape.mean()),

@@ -104,14 +104,18 @@ def _control(config, run: Run, model: str, name: str, change) -> dict:
 
 
 def positions_by_surface(config) -> dict[str, np.ndarray]:
-    """One value an object, `[surfaces, objects]`: mean radius and mean of each coordinate.
+    """One value an object, `[surfaces, objects]`, of each quantity of its positions.
 
-    Points of an object are not independent; objects are.
+    The mean radius; the mean, the deviation and the largest value of each coordinate. Normalised
+    clouds are centred: the means hold little but rounding. Points of an object are not
+    independent; objects are.
     """
     data = dataset(config, 0, 0)
     means = jnp.asarray(data.cloud.means)
     values = {"radius": jnp.linalg.norm(means, axis=-1).mean(1)}
-    values |= {name: means[..., axis].mean(1) for axis, name in enumerate("xyz")}
+    for axis, name in enumerate("xyz"):
+        along = means[..., axis]
+        values |= {name: along.mean(1), f"std_{name}": along.std(1), f"max_{name}": along.max(1)}
     surface = data.labels % len(SURFACES)
     return {
         name: np.stack([np.asarray(value)[surface == s] for s in range(len(SURFACES))])

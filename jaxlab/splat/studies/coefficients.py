@@ -143,7 +143,7 @@ def _few(config, run: Run) -> Claim:
     def mean(kind: str, count: int, what: str) -> np.ndarray:
         return np.array([result[what] for result in results[kind][count]])
 
-    few, many = min(config.fit_counts), max(config.fit_counts)
+    few, many = sorted(config.fit_counts)[:2]
     plates, wires = mean("flat", few, "loss"), mean("wire", many, "loss")
     quality = "; ".join(
         f"{count}: {mean('flat', count, 'psnr').mean():.1f} against "

@@ -53,8 +53,8 @@ def fitted(config, run: Run, surface: str, number: int, *, count: int = 0, textu
 
 def _fit(config, surface: str, number: int, count: int, texture: float) -> dict:
     walls = make_object(trial_key(config, _OBJECT, number), "box", "flat")
-    key = trial_key(config, _FIT, number)
-    points = sample_surface(key, walls, count)
+    point_key, fit_key = jax.random.split(trial_key(config, _FIT, number))
+    points = sample_surface(point_key, walls, count)
     settings = FitConfig(
         capacity=count,
         num_steps=config.fit_steps,
@@ -62,7 +62,7 @@ def _fit(config, surface: str, number: int, count: int, texture: float) -> dict:
         tile_capacity=count,  # exact images
     )
     result = fit(
-        key,
+        fit_key,
         views(config, surface, number, texture=texture),
         cameras(config),
         points,

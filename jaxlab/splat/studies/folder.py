@@ -16,16 +16,17 @@ _SPLIT, _TRAIN = 21, 22  # purposes of keys
 _WRITTEN = 2  # objects a class of the generated folder
 _TEST_SHARE = 0.2
 
+STATEMENT = "The first real-world Gaussian-splat point cloud dataset: 20 categories x 200"
+
 
 def measure(config, run: Run) -> list[Claim]:
     """Counts and names of the user's folder, or of a generated one with the same layout."""
-    statement = "The first real-world Gaussian-splat point cloud dataset: 20 categories x 200"
     if config.cloud_root:
         data = dataset(config)
         return [
             Claim(
                 "S8",
-                statement,
+                STATEMENT,
                 "20 x 200",
                 f"{len(data.class_names)} classes, {len(data.labels)} objects",
                 "reported",
@@ -45,7 +46,7 @@ def measure(config, run: Run) -> list[Claim]:
     return [
         Claim(
             "S8",
-            statement,
+            STATEMENT,
             "20 x 200",
             f"{len(read.class_names)} classes x {_WRITTEN} objects written and read",
             holds(right),

@@ -11,6 +11,8 @@ from jaxlab.splat.studies.tables import Table
 
 _ENDS = ("p", "posq")
 
+STATEMENTS = {"S13": "Clusters of classes separate better with Gaussian-splat input"}
+
 
 def measure(config, run: Run, table: Table) -> list[Claim]:
     """Silhouette, and agreement of k-means with the classes, of the analytic trials."""
@@ -40,7 +42,7 @@ def measure(config, run: Run, table: Table) -> list[Claim]:
     return [
         Claim(
             "S13",
-            "Clusters of classes separate better with Gaussian-splat input",
+            STATEMENTS["S13"],
             "",
             "; ".join(told),
             holds(all(better)),
