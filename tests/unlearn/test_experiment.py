@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -267,6 +268,28 @@ def muse_on_a_checkpoint(folder, tmp_path, repeats):
         max_len=32,
         batch_size=4,
     )
+
+
+def test_muse_trains_at_one_rate_and_measures_from_begin_of_text(folder, tmp_path, monkeypatch):
+    found = {}
+
+    def train(loss_fn, optimizer, params, batch_at, **settings):
+        found["optimizer"] = optimizer
+        return SimpleNamespace(params=params)
+
+    def scores(speaker, params, corpus, bos_id):
+        found["bos_id"] = bos_id
+        return dict.fromkeys(("verbmem", "knowmem_forget", "knowmem_retain", "auc"), 0.5)
+
+    monkeypatch.setattr(lm, "train", train)
+    monkeypatch.setattr(checkpoints, "muse_scores", scores)
+    muse_on_a_checkpoint(folder, tmp_path, 20)
+    assert found["bos_id"] == lm.load_tokenizer(folder).bos_id
+    params, optimizer = {"w": np.zeros(1, np.float32)}, found["optimizer"]
+    state = optimizer.init(params)
+    for _ in range(3):  # Adam on a gradient that stays the same moves by the rate
+        updates, state = optimizer.update({"w": np.ones(1, np.float32)}, state, params)
+        np.testing.assert_allclose(updates["w"], -TINY.lr, rtol=1e-4)
 
 
 @pytest.mark.slow
