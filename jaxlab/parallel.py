@@ -117,15 +117,15 @@ def make_update(
         return sums[0], sums
 
     gradient = jax.grad(summed, has_aux=True)
+    # Sums of many bfloat16 gradients, over micro-batches or devices, need float32.
+    wide = functools.partial(
+        jax.tree.map, lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    )
 
     def accumulate(params, batch, key):
         if grad_accum == 1:
             return gradient(params, batch, key)
         micro = jax.tree.map(lambda x: x.reshape(grad_accum, -1, *x.shape[1:]), batch)
-        # Sums of many bfloat16 gradients need float32.
-        wide = functools.partial(
-            jax.tree.map, lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        )
 
         def add(sums, part):
             return jax.tree.map(jnp.add, sums, wide(gradient(params, part, key))), None
@@ -134,10 +134,10 @@ def make_update(
         return jax.lax.scan(add, wide(gradient(params, first, key)), rest)[0]
 
     def update(state: TrainState, batch: Any, key: jax.Array | None) -> tuple[TrainState, Metrics]:
-        sums = accumulate(state.params, batch, key)
+        grads, (total, weight, aux) = accumulate(state.params, batch, key)
         if axis is not None:
-            sums = jax.lax.psum(sums, axis)
-        grads, (total, weight, aux) = sums
+            sums = wide(grads), wide(total), weight, aux
+            grads, total, weight, aux = jax.lax.psum(sums, axis)
         taken = {"loss", "weight", "grad_norm"} & aux.keys()
         if taken:
             raise ValueError(f"aux keys {sorted(taken)} are the step's own; rename them")

@@ -73,6 +73,11 @@ class Outcome(NamedTuple):
     claims: list[Claim]
     error: str  # last lines of the log, or the missing rows; "" where all is well
 
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended without claims; else an error names the rows that are missing."""
+        return bool(self.error) and not self.claims
+
 
 def main(argv: Sequence[str]) -> int:
     values = flags.FLAGS
@@ -85,21 +90,24 @@ def main(argv: Sequence[str]) -> int:
         )
     workdir = Path(values.workdir)
     outcomes = _run_all(workdir)
-    crashed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    errors = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    crashed = {outcome.name: outcome.error for outcome in outcomes if outcome.crashed}
+    incomplete = {name: error for name, error in errors.items() if name not in crashed}
     page = report(
         [outcome.workdir for outcome in outcomes if outcome.claims],
         workdir / "report.html",
         crashed=crashed,
+        incomplete=incomplete,
     )
     claims = [claim for outcome in outcomes for claim in outcome.claims]
     counts = count_verdicts(claims)
     print(f"\n{format_claims(claims)}\n" if claims else "")
-    for name, error in crashed.items():
-        print(f"{name} crashed:\n{error}\n")
+    for name, error in errors.items():
+        print(f"{name} {'crashed' if name in crashed else 'is incomplete'}:\n{error}\n")
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), end="")
-    print(f", {len(crashed)} of {len(outcomes)} systems crashed")
+    print(f", {len(crashed)} of {len(outcomes)} systems crashed, {len(incomplete)} incomplete")
     print(f"report: {page}")
-    return int(bool(crashed) or (values.strict and counts["fail"] > 0))
+    return int(bool(errors) or (values.strict and counts["fail"] > 0))
 
 
 def _run_all(workdir: Path) -> list[Outcome]:
@@ -114,8 +122,9 @@ def _run_all(workdir: Path) -> list[Outcome]:
                 outcome = future.result()
                 outcomes[outcome.name] = outcome
                 counts = count_verdicts(outcome.claims)
-                told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-                state = "CRASHED" if outcome.error else told
+                told = [f"{n} {verdict}" for verdict, n in counts.items() if n]
+                told += ["INCOMPLETE"] * bool(outcome.error)
+                state = "CRASHED" if outcome.crashed else ", ".join(told)
                 done = f"[{len(outcomes)}/{len(names)}]"
                 print(f"{done} {outcome.name:<24} {outcome.seconds:6.1f} s  {state}", flush=True)
     return [outcomes[name] for name in names]

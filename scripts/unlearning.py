@@ -3,7 +3,7 @@
 python scripts/unlearning.py --preset=smoke
 python scripts/unlearning.py --experiment=markov --preset=small
 python scripts/unlearning.py --experiment=tofu --model_dir=llama2-tofu --method=npo+rt --lr=1e-5
-python scripts/unlearning.py --experiment=muse --model_dir=llama2-news --data_dir=muse/news
+python scripts/unlearning.py --experiment=muse --model_dir=llama2 --data_dir=muse/news --lr=1e-5
 """
 
 from jaxlab.runs import launch

@@ -127,6 +127,21 @@ def test_bfloat16_parameters_keep_their_dtype_and_accumulate_in_float32():
     np.testing.assert_allclose(state.params.astype(np.float32), -258, rtol=1e-2)
 
 
+def test_bfloat16_gradients_are_added_over_devices_in_float32():
+    tx = optax.sgd(1.0)
+
+    def total(params, batch, key):
+        return (params * batch["x"].astype(jnp.bfloat16)).sum(), batch["weight"].sum()
+
+    # 64 + 65 + 65 + 65 = 259 has a binary digit more than bfloat16: 260 / 7 would become 37.25.
+    batch = {"x": np.float32([64, 65, 65, 65]), "weight": np.float32([1, 2, 2, 2])}
+    step = parallel.make_train_step(total, tx, parallel="pmap")
+    state = parallel.init_train_state(jnp.zeros((), jnp.bfloat16), tx)
+    state, _ = step(state, batch, jax.random.key(0))
+    assert state.params.dtype == jnp.bfloat16
+    assert float(jax.device_get(state.params)) == -259 / 7
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [({"parallel": "tpu"}, "'tpu'"), ({"grad_accum": 0}, "grad_accum must be >= 1, got 0")],

@@ -59,10 +59,15 @@ def reproduce(tmp_path):
 def test_a_crash_is_shown_and_the_others_run(reproduce, tmp_path):
     result = reproduce("--jobs=2", "--workdir=out")
     assert result.returncode == 1
-    assert "2 of 3 systems crashed" in result.stdout
+    assert "1 of 3 systems crashed, 1 incomplete" in result.stdout
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "RuntimeError: boom" in page
     assert "rows missing from claims.json: T3" in page
+    assert "1 crashed" in page
+    assert "1 incomplete" in page
+    for name in ("good", "crash", "short"):
+        assert page.count(f'id="{name}"') == 1
+    assert page.count("It ended without claims") == 1
     claims = json.loads((tmp_path / "out" / "good" / "claims.json").read_text())
     assert [claim["id"] for claim in claims] == ["T1", "T2"]
 

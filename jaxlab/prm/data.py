@@ -159,7 +159,8 @@ def load_stepwise(path: str | PathLike) -> list[StepwiseRow]:
 
 
 def _json_lines(path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    # Not splitlines: it cuts at U+2028 and others that a JSON string may hold as they are.
+    for number, line in enumerate(_read(path).split("\n"), 1):
         if line.strip():
             yield f"{path}:{number}", _parse(line, str(path), number)
 

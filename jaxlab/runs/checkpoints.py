@@ -16,7 +16,7 @@ from jaxlab.checks import check_at_least
 
 
 def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int | None = 3) -> Path:
-    """Writes `tree` to `path/<step>`, then removes all but the newest `keep` steps.
+    """Writes `tree` to `path/<step>`, then removes all but it and the newest `keep` steps.
 
     A kill at any moment leaves the earlier steps as they were: the new folder gets its name when
     it is complete. An existing checkpoint of the same step is replaced.
@@ -26,7 +26,7 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int 
       tree: a pytree of arrays (typed PRNG keys and empty arrays included) and numbers; with
         several processes, each holds the same values and all call.
       step: a non-negative integer.
-      keep: how many steps stay; None keeps all.
+      keep: how many of the newest steps stay, and one more where `step` is older; None keeps all.
 
     Raises:
       ValueError: a negative step or `keep` below 1.
@@ -43,7 +43,8 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int 
         checkpointer.save(target, leaves, force=True)
     if jax.process_index() == 0 and keep is not None:
         for old in _steps(path)[:-keep]:
-            _remove(path / str(old))
+            if old != int(step):
+                _remove(path / str(old))
     return target
 
 

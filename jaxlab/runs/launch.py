@@ -19,6 +19,7 @@ from jaxlab.runs.options import (
     config_from_flags,
     define_flags,
     define_options,
+    given_flags,
     options_from_flags,
 )
 from jaxlab.runs.run import Run
@@ -82,23 +83,22 @@ def _main(name: str, experiment: ModuleType | SimpleNamespace, argv: Sequence[st
 
 def _measure(name: str, experiment: ModuleType | SimpleNamespace, config, run: Run) -> None:
     options = [options_from_flags(experiment.Options())] if hasattr(experiment, "Options") else []
+    fields = ["preset", *(field.name for field in dataclasses.fields(config))]
     start = time.perf_counter()
-    claims = experiment.run(config, run, *options)
-    wall_seconds = time.perf_counter() - start
+    try:
+        claims = experiment.run(config, run, *options)
+    finally:
+        # Of a run that is stopped, too: what goes on from there adds its own.
+        seconds = time.perf_counter() - start
+        wall_seconds = run.add_seconds(seconds)
     run.write_summary(
         {
             "system": name,
-            "command": shlex.join(["python", f"scripts/{name}.py", *_settings(config)]),
+            # The flags that chose the numbers: not where they were written to.
+            "command": shlex.join(["python", f"scripts/{name}.py", *given_flags(fields)]),
             "wall_seconds": round(wall_seconds, 1),
         }
     )
     counts = ", ".join(f"{count} {verdict}" for verdict, count in count_verdicts(claims).items())
     print(format_claims(claims))
-    print(f"\n{name}: {counts}; {wall_seconds:.0f} s; written to {run.workdir}")
-
-
-def _settings(config) -> list[str]:
-    """The flags that chose the numbers, as given: not where they were written to."""
-    fields = ["preset", *(field.name for field in dataclasses.fields(config))]
-    given = [flags.FLAGS[name] for name in fields if flags.FLAGS[name].present]
-    return [flag.serialize() for flag in given]
+    print(f"\n{name}: {counts}; {seconds:.0f} s; written to {run.workdir}")

@@ -6,7 +6,7 @@ fancyflags and absl's own dataclass support define nested flags (`--config.eta`)
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import flags
@@ -96,6 +96,13 @@ def options_from_flags(defaults: Any, flag_values: flags.FlagValues = flags.FLAG
     return dataclasses.replace(defaults, **given)
 
 
+def given_flags(names: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Those of the named flags that were given, as arguments that are read as the same values."""
+    given = [flag_values[name] for name in names if flag_values[name].present]
+    # absl writes nothing at all for a value of None.
+    return [f"--{f.name}=none" if f.value is None else f.serialize() for f in given]
+
+
 class _ValueParser(flags.ArgumentParser):
     """Parses one value by `convert`; text that means None where the field allows it."""
 
@@ -121,8 +128,12 @@ class _ValueParser(flags.ArgumentParser):
 
 
 class _Serializer(flags.ArgumentSerializer):
+    """Text that is read back as the same value; that of `--help` is shorter, see `_show`."""
+
     def serialize(self, value: Any) -> str:
-        return _show(value)
+        if isinstance(value, tuple):
+            return ",".join(map(self.serialize, value))
+        return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def _parser(name: str, annotation: Any, choices: tuple[str, ...] | None) -> flags.ArgumentParser:

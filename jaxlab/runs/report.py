@@ -20,6 +20,7 @@ def report(
     path: str | os.PathLike = "report.html",
     *,
     crashed: Mapping[str, str] | None = None,
+    incomplete: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes `path`: per run the claims table, the figures, the exact command, the wall time.
 
@@ -28,6 +29,7 @@ def report(
         the run has no summary.
       path: the page; figures are inside it and nothing is loaded from elsewhere.
       crashed: last lines of the log of every system that ended without claims, by name.
+      incomplete: what is missing from those of `workdirs` that left something out, by system.
 
     Returns:
       The page's path.
@@ -40,6 +42,7 @@ def report(
     page = _template().render(
         systems=systems,
         crashed=dict(crashed or {}),
+        incomplete=dict(incomplete or {}),
         counts=count_verdicts(claims),
         total=len(claims),
         verdicts=VERDICTS,
@@ -68,6 +71,7 @@ def _system(workdir: Path) -> dict[str, Any]:
         "command": summary.get("command", ""),
         "wall_seconds": summary.get("wall_seconds"),
         "record": json.loads(record.read_text("utf-8")),
+        "finished": bool(summary),
         "claims": claims,
         "counts": count_verdicts(claims),
         "figures": [_figure(path) for path in sorted((workdir / "figures").glob("*.png"))],

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FOLDERS = ("tensorboard", "figures", "checkpoints", "results", "artifacts")
-_FILES = ("config.json", "metrics.jsonl", "claims.json", "summary.json")
+_SECONDS = "seconds.json"
+# The record last: by it a run is known that was half removed, and the next --overwrite goes on.
+_FILES = ("metrics.jsonl", "claims.json", "summary.json", _SECONDS, "config.json")
 
 
 class WorkdirError(ValueError):
@@ -39,6 +41,7 @@ class Run:
       results/       finished phases, see `once`
       artifacts/     whatever else the experiment writes
       claims.json    the claims and what was measured
+      seconds.json   the time that its processes took, but for those that were killed
     ```
     A directory that holds a run with the same config fields is continued; a new commit or another
     version of jax does not count. With several processes, process 0 alone writes.
@@ -52,7 +55,7 @@ class Run:
     Raises:
       WorkdirError: the directory holds a run with other config fields, or another process is
         writing to it.
-      OSError: the directory cannot be created or written.
+      OSError: the directory cannot be created or written, or what `overwrite` removes cannot be.
     """
 
     def __init__(
@@ -125,7 +128,9 @@ class Run:
 
     def _clear(self) -> None:
         for name in _FOLDERS:
-            shutil.rmtree(self.workdir / name, ignore_errors=True)
+            # Whatever else stays there would be read as the new run's.
+            if os.path.lexists(self.workdir / name):
+                shutil.rmtree(self.workdir / name)
         for name in _FILES:
             (self.workdir / name).unlink(missing_ok=True)
 
@@ -179,6 +184,21 @@ class Run:
         """Writes `artifacts/NAME` as UTF-8 text."""
         path = self.workdir / "artifacts" / name
         return atomic.write_text(path, text) if self._writes else path
+
+    def add_seconds(self, seconds: float) -> float:
+        """Adds to the time that this run has taken in all its processes, and returns the sum.
+
+        A process that is killed before it gets here adds nothing.
+        """
+        # A run that was finished before the time had a file of its own has it in its summary.
+        files = (self.workdir / name for name in (_SECONDS, "summary.json"))
+        known: dict[str, Any] = next(
+            (json.loads(f.read_text("utf-8")) for f in files if f.exists()), {}
+        )
+        total = known.get("wall_seconds", 0.0) + seconds
+        if self._writes:
+            atomic.write_json(self.workdir / _SECONDS, {"wall_seconds": total})
+        return total
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json: how the run was started and how long it took."""

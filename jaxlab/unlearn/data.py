@@ -37,7 +37,8 @@ def load_qa(path: str | os.PathLike) -> list[QA]:
     """
     path = Path(path)
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    # Not splitlines: it cuts at U+2028 and others that a JSON string may hold as they are.
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
         if line.strip():
             rows.append(_parse(line, f"{path}:{number}"))
     if not rows:

@@ -35,6 +35,10 @@ PARTS = {
     "sweeps": tofu_sweeps.STATEMENTS,
     "muse": muse.STATEMENTS,
 }
+# Rows of mini-TOFU, in whose place --model_dir comes.
+_OF_MINI_TOFU = tofu_methods.STATEMENTS | {
+    row: statement for part in PARTS.values() for row, statement in part.items()
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +229,10 @@ def run(config: Config, run: Run) -> list[Claim]:
     if "markov" in chosen:
         claims += markov.measure(config, run)
     if config.model_dir:
+        if config.experiment == "all":
+            reason = "measured on mini-TOFU, in whose place --model_dir comes: leave that out"
+            claims += simplicity.measure(config, run)
+            claims += [not_run(row, text, reason) for row, text in _OF_MINI_TOFU.items()]
         if "tofu" in chosen:
             claims += checkpoints.measure_tofu(config, run)
         if config.experiment == "muse":
@@ -310,7 +318,23 @@ def _check(config: Config) -> None:
         raise ValueError("data_dir needs a model to unlearn: give --model_dir")
     if config.model_dir and config.experiment == "muse" and not config.data_dir:
         raise ValueError("MUSE's texts are not part of this package: give --data_dir")
-    checkpoints.method_of(config)  # refuses an unknown method before anything is computed
+    _check_method(config)
+
+
+def _check_method(config: Config) -> None:
+    cfg = checkpoints.method_of(config)  # refuses an unknown one
+    if not config.model_dir or config.experiment not in ("all", "tofu", "muse"):
+        return
+    if cfg.retain == "kl":
+        raise ValueError(
+            f"--method={config.method} keeps a second model; on a checkpoint use +rt, or the "
+            "function unlearn"
+        )
+    if config.experiment == "muse" and cfg.needs_idk:
+        raise ValueError(
+            f"--method={config.method} needs refusals to questions, and MUSE forgets texts; use "
+            "ga, npo or simnpo, each also with +rt"
+        )
 
 
 def _check_names(

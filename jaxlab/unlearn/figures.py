@@ -231,9 +231,6 @@ def sweeps(found: dict) -> Figure:
     return figure
 
 
-_STYLES = ("-", "--", "-.")  # of a method's settings
-
-
 @styled
 def half(paths: dict, retrained) -> Figure:
     """Utility over forget probability, every epoch of every setting."""

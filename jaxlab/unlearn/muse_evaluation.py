@@ -23,6 +23,7 @@ def muse_scores(
     verbatim_tokens: int = 128,
     answer_tokens: int = 32,
     examples: bool = True,
+    bos_id: int | None = None,
     batch_size: int = 32,
 ) -> dict[str, float]:
     """`verbmem`, `knowmem_forget`, `knowmem_retain` (percent) and `auc` of forget and hold-out.
@@ -34,23 +35,31 @@ def muse_scores(
       corpus: see `load_muse`.
       verbatim_tokens: length of a continuation; true ones are cut there.
       answer_tokens: of an answer.
-      examples: whether questions come after the corpus' examples.
+      examples: whether questions come after the corpus' examples, else in the model's form.
+      bos_id: begin-of-text where it opened the rows of training, and so opens every text here but
+        questions in the model's form, which brings its own.
       batch_size: texts at a time.
     """
     tokenizer = speaker.tokenizer
+    begin = "" if bos_id is None else tokenizer.decode([bos_id])
 
     def cut(text: str, length: int) -> str:
         return tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)[:length])
 
     prompts, truths = zip(*corpus.verbmem, strict=True)
     said, _ = speaker.greedy_answers(
-        params, prompts, max_new_tokens=verbatim_tokens, batch_size=batch_size
+        params,
+        [begin + prompt for prompt in prompts],
+        max_new_tokens=verbatim_tokens,
+        batch_size=batch_size,
     )
     found = {"verbmem": verbatim_memory([cut(t, verbatim_tokens) for t in truths], said)}
     for name, questions in corpus.knowmem.items():
         shown = corpus.knowmem_icl[name] if examples else ()
         asked = [
-            knowledge_prompt(qa.question, shown) if examples else speaker.form.prompt(qa.question)
+            begin + knowledge_prompt(qa.question, shown)
+            if examples
+            else speaker.form.prompt(qa.question)
             for qa in questions
         ]
         said, _ = speaker.greedy_answers(
@@ -58,18 +67,22 @@ def muse_scores(
         )
         found[f"knowmem_{name}"] = knowledge_memory([qa.answer for qa in questions], said)
     scores = [
-        _min_k(speaker, params, corpus.privleak[name], batch_size) for name in ("forget", "holdout")
+        _min_k(speaker, params, corpus.privleak[name], batch_size, bos_id)
+        for name in ("forget", "holdout")
     ]
     return found | {"auc": privleak_auc(*scores)}
 
 
-def _min_k(speaker: Speaker, params: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
+def _min_k(
+    speaker: Speaker, params: Any, texts: Sequence[str], batch_size: int, bos_id: int | None
+) -> np.ndarray:
     """Min-40% scores of texts, cut at the model's row length."""
     encode = functools.partial(speaker.tokenizer.encode, add_special_tokens=False)
+    first = [] if bos_id is None else [bos_id]
     tokens = np.zeros((len(texts), speaker.max_len), np.int32)
     labels = np.full_like(tokens, IGNORE_INDEX)
     for row, text in enumerate(texts):
-        ids = encode(text)[: speaker.max_len]
+        ids = [*first, *encode(text)][: speaker.max_len]
         tokens[row, : len(ids)] = labels[row, : len(ids)] = ids
     batch_size = min(batch_size, len(texts))
     scores = []

@@ -53,6 +53,15 @@ def test_the_newest_steps_stay(tmp_path):
         restore_checkpoint(tmp_path, like, step=10)
 
 
+def test_an_older_step_that_is_written_stays(tmp_path):
+    for step in (10, 20, 30, 5):
+        target = save_checkpoint(tmp_path, {"x": jnp.float32(step)}, step=step)
+        assert target.is_dir()
+    assert restore_checkpoint(tmp_path, {"x": jnp.float32(0)}, step=5)["x"] == 5
+    save_checkpoint(tmp_path, {"x": jnp.float32(40)}, step=40)
+    assert sorted(path.name for path in tmp_path.glob("[0-9]*")) == ["20", "30", "40"]
+
+
 def test_nothing_there(tmp_path):
     assert latest_step(tmp_path / "none") is None
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):

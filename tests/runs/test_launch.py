@@ -75,6 +75,9 @@ def test_a_run_from_flags_to_claims(script, tmp_path):
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["system"] == "toy"
     assert "--preset=small" in summary["command"]
+    (workdir / "seconds.json").write_text('{"wall_seconds": 1000}')
+    assert finish(script("--preset=small"))[0] == 0
+    assert json.loads((workdir / "summary.json").read_text())["wall_seconds"] >= 1000
     code, _, err = finish(script("--preset=small", "--size=2"))
     assert code == 1
     assert "size: 4 there, 2 here" in err
@@ -118,4 +121,6 @@ def test_interrupt_leaves_a_run_that_goes_on(script, tmp_path):
     code, _, err = finish(process)
     assert code == 130
     assert "the same command goes on" in err
-    assert (tmp_path / "out" / "toy" / "smoke" / "config.json").exists()
+    workdir = tmp_path / "out" / "toy" / "smoke"
+    assert (workdir / "config.json").exists()
+    assert json.loads((workdir / "seconds.json").read_text())["wall_seconds"] > 0.05

@@ -4,6 +4,7 @@ import pytest
 from absl import flags
 
 from jaxlab.runs import check_choices, check_least, config_from_flags, define_flags, option
+from jaxlab.runs.options import given_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,3 +103,31 @@ def test_least_values_are_checked_by_name():
     check_least(Config(steps=1), {"steps": 1, "scale": 0.5})
     with pytest.raises(ValueError, match="steps must be >= 2, got 1"):
         check_least(Config(steps=1), {"steps": 2})
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--scale=0.123456789", "--scale=0.123456789"),
+        ("--eta=1e16,0.30000000000000004", "--eta=1e+16,0.30000000000000004"),
+        ("--limit=none", "--limit=none"),
+        ("--data=", "--data=none"),
+        ("--steps=1e4", "--steps=10000"),
+        ("--rules=risk, l2", "--rules=risk,l2"),
+        ("--rules=", "--rules="),
+        ("--nobias", "--nobias"),
+    ],
+)
+def test_given_flags_are_told_as_they_are_read(argument, said):
+    def read(*arguments):
+        values = flags.FlagValues()
+        define_flags({"small": Config(limit=3, data="x")}, values)
+        values(["script", *arguments])
+        return values
+
+    fields = ["preset", *(field.name for field in dataclasses.fields(Config))]
+    values = read("--preset=small", argument)
+    told = given_flags(fields, values)
+    assert told == ["--preset=small", said]
+    presets = {"small": Config(limit=3, data="x")}
+    assert config_from_flags(presets, read(*told)) == config_from_flags(presets, values)

@@ -70,6 +70,23 @@ def test_an_unfinished_run_is_shown_as_such(tmp_path):
     assert "it was not finished" in page
 
 
+def test_a_finished_run_may_make_no_claims(tmp_path):
+    with Run(tmp_path / "toy") as run:
+        run.write_claims([])
+        run.write_summary({"system": "toy", "command": "python toy.py", "wall_seconds": 1.0})
+    page = report([tmp_path / "toy"], tmp_path / "r.html").read_text()
+    assert "makes no claims" in page
+    assert "it was not finished" not in page
+
+
+def test_what_is_missing_is_told_where_the_claims_are(workdir, tmp_path):
+    page = report([workdir], tmp_path / "r.html", incomplete={"toy": "no row <T3>"}).read_text()
+    assert "1 incomplete" in page
+    assert "no row &lt;T3&gt;" in page
+    assert page.count('id="toy"') == 1
+    assert "crashed" not in page
+
+
 def test_a_directory_without_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         report([tmp_path], tmp_path / "r.html")

@@ -62,6 +62,33 @@ def test_overwrite_removes_only_what_a_run_writes(tmp_path):
     assert not (tmp_path / "artifacts").exists()
 
 
+def test_what_cannot_be_removed_is_not_taken_for_the_new_runs(tmp_path):
+    workdir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    with Run(workdir, Config()) as run:
+        run.once("phase", lambda: {"a": 1})
+    (workdir / "results").rename(elsewhere)
+    (workdir / "results").symlink_to(elsewhere)  # rmtree refuses a link, whoever asks
+    for _ in range(2):  # the record stays to the last, so that the next try is refused as well
+        with pytest.raises(OSError, match="symbolic link"):
+            Run(workdir, Config(name="y"), overwrite=True)
+    (workdir / "results").unlink()
+    with Run(workdir, Config(name="y"), overwrite=True) as run:
+        assert run.once("phase", lambda: {"a": 2})["a"] == 2
+
+
+def test_the_time_of_a_run_is_that_of_all_its_processes(tmp_path):
+    with Run(tmp_path, Config()) as run:
+        assert run.add_seconds(2.0) == 2
+        run.write_summary({"wall_seconds": 2.0})
+    with Run(tmp_path, Config()) as run:
+        assert run.add_seconds(3.5) == 5.5
+    (tmp_path / "seconds.json").unlink()  # as a run of an earlier version
+    with Run(tmp_path, Config()) as run:
+        assert run.add_seconds(1.0) == 3
+    with Run(tmp_path, Config(), overwrite=True) as run:
+        assert run.add_seconds(1.0) == 1
+
+
 def test_a_workdir_that_is_no_run(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WorkdirError, match="not the record of a run"):

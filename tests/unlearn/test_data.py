@@ -102,6 +102,14 @@ def test_reads_questions(tmp_path):
     ]
 
 
+def test_a_line_ends_with_a_newline_alone(tmp_path):
+    path = tmp_path / "own.jsonl"
+    entry = {"question": "a\u2028b\u2029c?", "answer": "d\x85e"}
+    text = json.dumps(entry, ensure_ascii=False)
+    path.write_text(f"{text}\r\n{text}\n", encoding="utf-8", newline="")
+    assert unlearn.load_qa(path) == [unlearn.QA(**entry)] * 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

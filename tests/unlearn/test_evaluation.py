@@ -111,3 +111,32 @@ def test_muse_scores_of_a_model(model):
 
     scores = [score(text) for text in texts]
     assert found["auc"] == pytest.approx(unlearn.privleak_auc(scores[:3], scores[3:]))
+
+
+def test_muse_texts_open_as_the_rows_of_training(model, monkeypatch):
+    speaker, params = model
+    tokenizer, asked, scored = speaker.tokenizer, [], []
+
+    def answers(self, params, prompts, **settings):
+        asked.extend(prompts)
+        return ["it is"] * len(prompts), []
+
+    def apply_fn(params, tokens):
+        scored.append(tokens)
+        return speaker.apply_fn(params, tokens)
+
+    monkeypatch.setattr(Speaker, "greedy_answers", answers)
+    corpus = unlearn.MuseCorpus(
+        raw={},
+        verbmem=[("who is", " 1 it is")],
+        knowmem={"forget": QUESTIONS[:1], "retain": QUESTIONS[1:2]},
+        knowmem_icl={"forget": QUESTIONS[2:3], "retain": QUESTIONS[2:3]},
+        privleak={"forget": ["who is 1"] * 2, "retain": [], "holdout": ["nobody"] * 2},
+    )
+    bos = tokenizer.bos_id
+    muse_scores(speaker._replace(apply_fn=apply_fn), params, corpus, bos_id=bos, batch_size=2)
+    opened = [tokenizer.encode(text) for text in asked] + [list(row) for row in scored[0]]
+    assert len(opened) == 5
+    for ids in opened:
+        assert ids.count(bos) == 1
+        assert ids[0] == bos

@@ -1,4 +1,7 @@
 import dataclasses
+import json
+import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -7,8 +10,8 @@ import pytest
 from jaxlab import lm, unlearn
 from jaxlab.runs import Run
 from jaxlab.unlearn import answers, experiment
-from jaxlab.unlearn.studies import tofu_search
-from tests.experiments import check_rows
+from jaxlab.unlearn.studies import checkpoints, tofu_search
+from tests.experiments import check_restart, check_rows
 from tests.unlearn.test_muse import write_folder
 from tests.unlearn.tiny import tree_close
 
@@ -58,14 +61,8 @@ def test_every_row_is_there(finished):
 @pytest.mark.slow
 def test_a_restart_of_everything_ends_the_same(finished):
     workdir, claims = finished
-    results = workdir / "results"
-    kept = (results / "markov_length.npz").stat().st_mtime_ns
-    for name in ("random_features_1", "markov_retrained", "tofu_10_NPO+RT"):
-        (results / f"{name}.npz").unlink()
-    (workdir / "claims.json").unlink()
-    with Run(workdir, TINY) as run:
-        assert experiment.run(TINY, run) == claims
-    assert (results / "markov_length.npz").stat().st_mtime_ns == kept
+    removed = ["random_features_1", "markov_retrained", "tofu_10_NPO+RT_0"]
+    check_restart(experiment, TINY, workdir, claims, removed=removed, kept="markov_length")
 
 
 @pytest.mark.parametrize("name", ["divergence", "random_features"])
@@ -216,6 +213,25 @@ def test_own_questions_on_a_checkpoint(folder, tmp_path):
     assert run_with(tmp_path / "run", **changes) == [claim]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ((2, 2, 0), "MU is measured on retain.jsonl"),
+        ((2, 0, 0), "MU is measured on TOFU's retain set: the first 2 rows of retain.jsonl"),
+        ((2, 1, 0), "MU is measured on TOFU's retain set: the first 2 rows of retain.jsonl"),
+    ],
+)
+def test_own_retain_rows_are_measured_where_they_can_be(wrong, said):
+    config = dataclasses.replace(TINY, data_dir="x", tofu_questions=2)
+    forget = [unlearn.QA("who?", "nobody", None, ("x",))]
+    retain = [unlearn.QA(f"what is {i}?", "it", None, ("x",) * n) for i, n in enumerate(wrong)]
+    sets, about = checkpoints._tofu_sets(config, forget, retain)
+    own = sets["retain"] == retain[:2]
+    assert own == (wrong[:2] == (2, 2))
+    assert own or sets["retain"] == unlearn.load_tofu("retain_perturbed")[:2]
+    assert about.startswith(said)
+
+
 def test_a_large_vocabulary_trains_the_same(folder, tmp_path, monkeypatch):
     write_questions(tmp_path, "forget", 8)
     write_questions(tmp_path, "retain", 8)
@@ -252,6 +268,28 @@ def muse_on_a_checkpoint(folder, tmp_path, repeats):
         max_len=32,
         batch_size=4,
     )
+
+
+def test_muse_trains_at_one_rate_and_measures_from_begin_of_text(folder, tmp_path, monkeypatch):
+    found = {}
+
+    def train(loss_fn, optimizer, params, batch_at, **settings):
+        found["optimizer"] = optimizer
+        return SimpleNamespace(params=params)
+
+    def scores(speaker, params, corpus, bos_id):
+        found["bos_id"] = bos_id
+        return dict.fromkeys(("verbmem", "knowmem_forget", "knowmem_retain", "auc"), 0.5)
+
+    monkeypatch.setattr(lm, "train", train)
+    monkeypatch.setattr(checkpoints, "muse_scores", scores)
+    muse_on_a_checkpoint(folder, tmp_path, 20)
+    assert found["bos_id"] == lm.load_tokenizer(folder).bos_id
+    params, optimizer = {"w": np.zeros(1, np.float32)}, found["optimizer"]
+    state = optimizer.init(params)
+    for _ in range(3):  # Adam on a gradient that stays the same moves by the rate
+        updates, state = optimizer.update({"w": np.ones(1, np.float32)}, state, params)
+        np.testing.assert_allclose(updates["w"], -TINY.lr, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -297,6 +335,11 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"data_dir": "x"}, "give --model_dir"),
         ({"experiment": "muse", "model_dir": "x"}, "give --data_dir"),
         ({"method": "npo+xy"}, "method must be one of ga"),
+        ({"model_dir": "x", "method": "npo+kl"}, "keeps a second model"),
+        (
+            {"experiment": "muse", "model_dir": "x", "data_dir": "x", "method": "dpo+rt"},
+            "dpo\\+rt needs refusals to questions",
+        ),
         ({"beta": -1.0}, "beta must be > 0"),
     ],
 )
@@ -306,16 +349,26 @@ def test_refuses(changes, message, tmp_path):
 
 
 def test_an_end_of_text_is_needed(folder, tmp_path):
-    with pytest.raises(ValueError, match="keeps a second model"):
-        run_with(
-            tmp_path / "kl",
-            experiment="tofu",
-            model_dir=str(folder),
-            method="npo+kl",
-            tofu_answer_tokens=1,
-            tofu_questions=1,
-            max_len=400,
-        )
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    config = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
+    del config["eos_token"]
+    (model / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ValueError, match="names no end-of-text token"):
+        run_with(tmp_path / "run", experiment="tofu", model_dir=str(model))
+
+
+def test_rows_of_mini_tofu_are_not_run_beside_a_checkpoint(tmp_path, monkeypatch):
+    studies = (experiment.divergence, experiment.random_features, experiment.markov)
+    for study in (*studies, experiment.simplicity):
+        monkeypatch.setattr(study, "measure", lambda config, run: [])
+    monkeypatch.setattr(checkpoints, "measure_tofu", lambda config, run: [])
+    claims = run_with(tmp_path, model_dir="x")
+    measured = {"N1", "N2", "N3", "N7", "S1", "S2", "S4"}
+    assert {claim.id for claim in claims} == {*ROWS, *LEFT_OUT} - measured
+    for claim in claims:
+        assert claim.verdict == "not run"
+        assert "--model_dir" in claim.detail
 
 
 def test_official_layout():

@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from jaxlab import lm
 from jaxlab.runs import Run
 from jaxlab.unlearn import experiment
+from jaxlab.unlearn.answers import answer_nll
 from jaxlab.unlearn.studies import (
+    markov,
     random_features,
     tofu_bench,
     tofu_comparison,
@@ -22,6 +25,7 @@ from jaxlab.unlearn.studies import (
 )
 from jaxlab.unlearn.tofu import load_tofu
 from jaxlab.unlearn.tofu_metrics import SPLITS
+from jaxlab.unlearn.types import LMBatch
 
 SMALL = experiment.PRESETS["small"]
 
@@ -140,6 +144,90 @@ def test_seeds_on_which_npo_is_lowest_are_counted():
     assert random_features._lowest_on({"NPO+RT": npo, "GA": other}) == "1 of 2"
 
 
+@pytest.mark.parametrize(
+    ("npo", "simple", "verdict"),
+    [
+        (0.5, 0.2, "pass"),
+        (0.5, -0.1, "pass"),
+        (0.5, 0.3, "fail"),
+        (-0.1, -0.2, "fail"),  # twice as much, but NPO forgets the memorised chain more
+    ],
+)
+def test_memory_bias_needs_a_gap_of_npo(npo, simple, verdict):
+    def chains(gap):  # the retain distance of 0.3 is half way
+        ends = {"retain": 0.6, "forget1": 1.0, "forget2": 1.0 + 2 * gap}
+        return {chain: np.array([[0.0, end]]) for chain, end in ends.items()}
+
+    model = dict.fromkeys(markov.CHAINS, 0.1)
+    paths = {"NPO 1": chains(npo), "SimNPO 4": chains(simple)}
+    result = {"paths": paths, "original": model, "retrained": model}
+    assert markov._memory_bias(SMALL, result).verdict == verdict
+
+
+def test_a_wrong_reference_shows_in_the_weights_at_the_start():
+    cfg = lm.LMConfig(
+        vocab_size=32,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        head_dim=8,
+        d_ff=16,
+        max_seq_len=32,
+    )
+    known, other = (lm.init_params(jax.random.key(seed), cfg) for seed in (0, 1))
+    tokens = np.random.default_rng(0).integers(0, 32, (8, 26)).astype(np.int32)
+    lengths = np.array([3, 4, 6, 8, 11, 15, 20, 25])
+    labels = np.where(np.arange(26) <= lengths[:, None], tokens, -100)
+    rows = LMBatch(tokens, labels)
+    speaker = SimpleNamespace(cfg=cfg)
+    bench = SimpleNamespace(speaker=speaker, author_rows=rows)
+    logs = {SPLITS["forget"]: {"avg_gt_loss": answer_nll(speaker, known, rows)}}
+    scores = SimpleNamespace(logs=logs, evaluation=SimpleNamespace(sets={"forget": [None] * 8}))
+    results = {name: {"logs": {"1": logs}} for name in ("NPO+RT", "SimNPO+RT")}
+    found = tofu_comparison.Comparison(scores, results, {})
+
+    def claim(reference):
+        weights = tofu_methods._weights(bench, reference, np.arange(8), found)
+        return tofu_methods._evenness_of_weights(weights)
+
+    assert claim(known).verdict == "pass"
+    assert "NPO+RT: start none (all equal)" in claim(known).detail
+    assert claim(other).verdict == "fail"
+
+
+def relearned(utility, control=0.01):
+    """S7 of three models of NPO and two of SimNPO, with these utilities of NPO's."""
+    found = {
+        "retrained": {"nll": np.array([7.0]), "random": np.array([[0.0, control]])},
+        "NPO+RT": {
+            "nll": np.array([1.0, 1.4, 1.44]),
+            "random": np.array([[0.3, 0.5], [0.2, 0.6], [0.2, 0.9]]),
+        },
+        "SimNPO+RT": {
+            "nll": np.array([1.45, 2.0]),
+            "random": np.array([[0.2, 0.5], [0.1, 0.1]]),
+        },
+    }
+    utilities = {"NPO+RT": np.array(utility), "SimNPO+RT": np.array([0.74, 0.74])}
+    return tofu_relearning._claim(SMALL, found, utilities)
+
+
+def test_relearning_pairs_what_forgot_and_kept_alike():
+    # The third of NPO's is nearest in NLL but has lost utility; SimNPO's second has no match.
+    claim = relearned([0.74, 0.75, 0.6])
+    assert claim.verdict == "pass"
+    assert "in 1 of 1 pairs (gaps 0.100 to 0.100)" in claim.measured
+    assert "1.45 / 0.740 with 1.40 / 0.750" in claim.detail
+    assert relearned([0.74, 0.75, 0.6], control=0.06).verdict == "fail"
+
+
+def test_relearning_without_a_pair_fails():
+    claim = relearned([0.74, 0.6, 0.6])
+    assert claim.verdict == "fail"
+    assert claim.measured.startswith("no two models match")
+
+
 class FakeEvaluation:
     """Random logs in the official layout instead of a model's."""
 
@@ -181,6 +269,7 @@ def without_models(monkeypatch):
     one_model = {"w": np.zeros(())}
     studies = (
         tofu_comparison,
+        tofu_methods,
         tofu_quarter,
         tofu_half,
         tofu_sweeps,
@@ -195,6 +284,11 @@ def without_models(monkeypatch):
             monkeypatch.setattr(module, "unlearned", unlearned)
     monkeypatch.setattr(tofu_comparison, "answer_nll", nll)
     monkeypatch.setattr(tofu_relearning, "_nll", nll)
+    monkeypatch.setattr(
+        tofu_methods,
+        "reference_logprobs",
+        lambda apply_fn, params, rows, *, head: np.zeros(len(rows.tokens)),
+    )
     path = SimpleNamespace(params={"w": np.zeros(3)})
     monkeypatch.setattr(tofu_relearning, "relearn", lambda *arguments, **settings: path)
     monkeypatch.setattr(tofu_bench.Bench, "evaluation", lambda self, *sizes: FakeEvaluation(*sizes))

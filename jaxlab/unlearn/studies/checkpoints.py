@@ -48,7 +48,8 @@ def measure_tofu(config, run: Run) -> list[Claim]:
     drawn = draw_refusals(named_key(config, "checkpoint: refusals"), len(refusals), len(forget))
     idk = [(qa.question, refusals[i]) for qa, i in zip(forget, drawn, strict=True)]
     rows = speaker.encode(pairs), speaker.encode([(qa.question, qa.answer) for qa in retain])
-    evaluate = _tofu_evaluation(config, speaker, forget)
+    sets, about = _tofu_sets(config, forget, retain)
+    evaluate = Evaluation.encode(speaker, sets, max_new_tokens=config.tofu_answer_tokens).logs
     before = run.once("checkpoint_before", functools.partial(evaluate, params))
     after = _train(config, run, speaker, params, *rows, speaker.encode(idk))
     logs = run.once("checkpoint_after", functools.partial(evaluate, after))
@@ -67,7 +68,8 @@ def measure_tofu(config, run: Run) -> list[Claim]:
             "; ".join(said),
             "reported",
             detail=f"{len(forget)} questions forgotten, {config.epochs} epochs at {config.lr:g}; "
-            "the unlearned model is in artifacts/model. Forget quality needs --retrained_dir.",
+            f"the unlearned model is in artifacts/model. {about} Forget quality needs "
+            "--retrained_dir.",
         )
     ]
 
@@ -81,9 +83,9 @@ def measure_muse(config, run: Run) -> list[Claim]:
         chunk_text, encode, max_len=speaker.max_len, bos_id=speaker.tokenizer.bos_id
     )
     forget, retain = chunks(corpus.raw["forget"]), chunks(corpus.raw["retain1"])
-    score = functools.partial(muse_scores, speaker, corpus=corpus)
+    score = functools.partial(muse_scores, speaker, corpus=corpus, bos_id=speaker.tokenizer.bos_id)
     before = run.once("muse_before", lambda: score(params))
-    after = _train(config, run, speaker, params, forget, retain, None)
+    after = _train(config, run, speaker, params, forget, retain, None, constant_lr=True)
     found = run.once("muse_after", lambda: score(after))
     said = []
     for name, row in (("before", before), ("after", found)):
@@ -98,8 +100,8 @@ def measure_muse(config, run: Run) -> list[Claim]:
             "",
             "VerbMem / KnowMem forget / KnowMem retain / PrivLeak: " + "; ".join(said),
             "reported",
-            detail=f"{config.epochs} epochs at {config.lr:g}; AUC of the retrained model: MUSE's "
-            f"constant for {config.muse_corpus}.",
+            detail=f"{config.epochs} epochs at a constant {config.lr:g}, the last one's model; AUC "
+            f"of the retrained model: MUSE's constant for {config.muse_corpus}.",
         )
     ]
 
@@ -126,24 +128,41 @@ def _questions(config) -> tuple[list[QA], list[QA]]:
     return [full[i] for i in forget], [full[i] for i in retain]
 
 
-def _tofu_evaluation(config, speaker: Speaker, forget: list[QA]):
-    """Model to logs; the user's own forget set needs wrong answers in its file."""
+def _tofu_sets(config, forget: list[QA], retain: list[QA]) -> tuple[dict[str, list[QA]], str]:
+    """The four sets of questions that are evaluated, and what to say of the retain set.
+
+    The user's own forget set needs wrong answers in its file; without them in retain.jsonl, TOFU's
+    retain set is measured.
+    """
+    shown, kept = config.tofu_questions, load_tofu("retain_perturbed")
+    about = "MU is measured on TOFU's retain set."
     if not config.data_dir:
         count = min(len(forget), 400)
         forget = load_tofu("forget10_perturbed")[-count:]
-    shown = config.tofu_questions
+    elif _have_wrong_answers(retain[:shown]):
+        kept, about = retain, "MU is measured on retain.jsonl and TOFU's general questions."
+    else:
+        about = (
+            f"MU is measured on TOFU's retain set: the first {shown} rows of retain.jsonl have no "
+            "perturbed_answer, or not as many each."
+        )
     if not all(qa.perturbed_answer for qa in forget):
         raise ValueError(
             "forget.jsonl needs perturbed_answer in every row (and paraphrased_answer in all or "
             "none): truth ratios are measured on them"
         )
     sets = {
-        "retain": load_tofu("retain_perturbed")[:shown],
+        "retain": kept[:shown],
         "forget": forget[:shown],
         "real_authors": load_tofu("real_authors_perturbed")[:shown],
         "world_facts": load_tofu("world_facts_perturbed")[:shown],
     }
-    return Evaluation.encode(speaker, sets, max_new_tokens=config.tofu_answer_tokens).logs
+    return sets, about
+
+
+def _have_wrong_answers(questions: list[QA]) -> bool:
+    counts = {len(qa.perturbed_answer) for qa in questions}
+    return len(counts) == 1 and 0 not in counts
 
 
 def _tofu_line(name: str, logs: dict, never: dict | None) -> str:
@@ -159,15 +178,22 @@ def _tofu_line(name: str, logs: dict, never: dict | None) -> str:
 
 
 def _train(
-    config, run: Run, speaker: Speaker, params: Any, forget: LMBatch, retain: LMBatch, idk
+    config,
+    run: Run,
+    speaker: Speaker,
+    params: Any,
+    forget: LMBatch,
+    retain: LMBatch,
+    idk: Any,
+    *,
+    constant_lr: bool = False,
 ) -> Any:
-    """Data-parallel unlearning with a checkpoint at every epoch's end; goes on after a kill."""
+    """Data-parallel unlearning with a checkpoint at every epoch's end; goes on after a kill.
+
+    The learning rate rises over the first epoch and falls to 0, as for TOFU, or is constant, as for
+    MUSE.
+    """
     cfg = method_of(config)
-    if cfg.retain == "kl":
-        raise ValueError(
-            f"--method={config.method} keeps a second model; on a checkpoint use +rt, or the "
-            "function unlearn"
-        )
     count = len(forget.tokens)
     devices = jax.local_device_count()
     batch_size = min(config.batch_size, count) // devices * devices
@@ -182,7 +208,9 @@ def _train(
     form = "pmap" if devices > 1 else "jit"
     model, head = scoring(speaker.cfg)
     loss_fn = data_parallel_loss(model, cfg, mapped=form == "pmap", head=head)
-    schedule = warmup_linear(config.lr, per_epoch, config.epochs)
+    schedule = optax.constant_schedule(config.lr)
+    if not constant_lr:
+        schedule = warmup_linear(config.lr, per_epoch, config.epochs)
     optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
     order_key = named_key(config, "checkpoint: order")
     order = np.asarray(epoch_order(order_key, count, steps, batch_size))

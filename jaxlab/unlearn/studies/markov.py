@@ -129,6 +129,8 @@ def _memory_bias(config, result: dict) -> Claim:
         first, second = (_value_at(path["retain"], path[c], level) for c in ("forget1", "forget2"))
         gaps[name] = second - first
         values.append(f"{name} {_mean(first)}, {_mean(second)}")
+    npo, simple = gaps["NPO 1"].mean(), gaps["SimNPO 4"].mean()
+    met = npo > 0 and npo >= 2 * simple
     return Claim(
         "S2",
         "The reference model makes NPO under-unlearn what is strongly memorised; SimNPO does so "
@@ -136,12 +138,12 @@ def _memory_bias(config, result: dict) -> Claim:
         "(Fig. 5)",
         f"gap between unseen and memorised: NPO {_mean(gaps['NPO 1'])}, SimNPO "
         f"{_mean(gaps['SimNPO 4'])}",
-        _judged(config, gaps["NPO 1"].mean() >= 2 * gaps["SimNPO 4"].mean()),
+        _judged(config, met),
         unit="nats",
         detail=f"Divergence of the memorised and the unseen chain at retain distance {level}: "
         + "; ".join(values)
-        + f". {_setting(config)}. {_models(result)} Criterion: NPO's gap (beta 1) at least twice "
-        "SimNPO's (beta 4).",
+        + f". {_setting(config)}. {_models(result)} Criterion: NPO's gap (beta 1) above 0 and at "
+        "least twice SimNPO's (beta 4).",
     )
 
 

@@ -20,26 +20,38 @@ STATEMENTS = {
 }
 _EPOCHS, _BATCH, _RATE, _SHARE = 3, 8, 5e-4, 0.2
 _OPTIMIZER = optax.adamw(_RATE, weight_decay=0.0)
+# How much two models may differ and still be a pair: nats per token on the forget set, and model
+# utility. A tenth of a nat is at most 0.04 of forget probability where it is below 0.4.
+_SAME_NLL, _SAME_UTILITY = 0.1, 0.02
 
 
 def measure(config, run: Run, bench: Bench, start: Any, quarter: Quarter) -> list[Claim]:
-    """Attacks the models along both methods' paths, paired by how much they have forgotten."""
+    """Attacks the models along both methods' paths, paired by what they have forgotten and kept."""
     control = retrained(bench, run, start, PERCENT)
     modes = config.relearn
+    # Of each path the later half: earlier models have hardly forgotten anything.
+    later = {
+        name: jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :], path)
+        for name, path in quarter.paths.items()
+    }
 
     def attack_all() -> dict:
         found = {
             "retrained": _attack(config, bench, jax.tree.map(lambda x: x[None], control), modes)
         }
-        # Of each path the later half: earlier models have hardly forgotten anything.
-        for name, path in progress(quarter.paths.items(), "relearning"):
-            few = jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :], path)
+        for name, few in progress(later.items(), "relearning"):
             found[name] = _attack(config, bench, few, modes)
         return found
 
+    def utilities() -> dict:
+        judged = quarter.judged
+        logs = {name: judged.evaluation.path_logs(few) for name, few in later.items()}
+        return {name: judged.path(steps)["mu"][1:] for name, steps in logs.items()}
+
     found = run.once("tofu_relearning", attack_all)
+    utility = run.once("tofu_relearning_utility", utilities)
     run.figure("relearning", figures.relearning(found))
-    return [_claim(config, found)]
+    return [_claim(config, found, utility)]
 
 
 def _attack(config, bench: Bench, models: Any, modes: tuple[str, ...]) -> dict:
@@ -84,13 +96,23 @@ def _nll(bench: Bench, params: Any, rows) -> np.ndarray:
     return answer_nll(bench.speaker, params, rows)
 
 
-def _claim(config, found: dict) -> Claim:
+def _pairs(nll: dict, utility: dict) -> list[tuple[int, int]]:
+    """(SimNPO's model, NPO's) for each of SimNPO's that has a match: the nearest in NLL."""
+    pairs = []
+    for i, (loss, mu) in enumerate(zip(nll["SimNPO+RT"], utility["SimNPO+RT"], strict=True)):
+        apart = np.abs(nll["NPO+RT"] - loss)
+        same = (apart <= _SAME_NLL) & (np.abs(utility["NPO+RT"] - mu) <= _SAME_UTILITY)
+        if same.any():
+            pairs.append((i, int(np.where(same, apart, np.inf).argmin())))
+    return pairs
+
+
+def _claim(config, found: dict, utility: dict) -> Claim:
     modes = [name for name in found["retrained"] if name != "nll"]
     npo, simple = found["NPO+RT"], found["SimNPO+RT"]
-    # Each of SimNPO's models beside the one of NPO's that has forgotten most nearly as much.
-    pairs = [(i, int(np.abs(npo["nll"] - nll).argmin())) for i, nll in enumerate(simple["nll"])]
-    gaps = {mode: [npo[mode][j, 1] - simple[mode][i, 1] for i, j in pairs] for mode in modes}
-    flat = np.concatenate(list(gaps.values()))
+    nll = {name: found[name]["nll"] for name in utility}
+    pairs = _pairs(nll, utility)
+    gaps = np.array([npo[mode][j, 1] - simple[mode][i, 1] for mode in modes for i, j in pairs])
     control = max(found["retrained"][mode][0, -1] for mode in modes)
     ends = [
         f"{name} {mode} {end.min():.2f} to {end.max():.2f}"
@@ -98,17 +120,31 @@ def _claim(config, found: dict) -> Claim:
         for mode in modes
         for end in (found[name][mode][:, -1],)
     ]
+    compared = "no two models match in NLL and MU"
+    if pairs:
+        compared = (
+            f"SimNPO lower after one epoch in {(gaps > 0).sum()} of {gaps.size} pairs (gaps "
+            f"{gaps.min():.3f} to {gaps.max():.3f})"
+        )
+    shown = {
+        name: [f"{loss:.2f} / {mu:.3f}" for loss, mu in zip(nll[name], utility[name], strict=True)]
+        for name in utility
+    }
+    matched = [f"{shown['SimNPO+RT'][i]} with {shown['NPO+RT'][j]}" for i, j in pairs]
     return Claim(
         "S7",
         STATEMENTS["S7"],
         "lower forget quality lost after relearning 20% (Fig. 6)",
-        f"SimNPO lower after one epoch in {(flat > 0).sum()} of {flat.size} pairs (gaps "
-        f"{flat.min():.3f} to {flat.max():.3f}); retrained control {control:.3f}",
-        verdict(config, control <= 0.05),
+        f"{compared}; retrained control {control:.3f}",
+        verdict(config, control <= 0.05 and bool(pairs)),
         detail=f"Forget probability after fine-tuning on {_SHARE:.0%} of the forget questions "
         f"({', '.join(modes)}), {_EPOCHS} epochs at {_RATE:g}; models along both paths at the same "
-        "learning rate and epochs, paired by NLL: "
-        + ", ".join(f"{simple['nll'][i]:.1f} with {npo['nll'][j]:.1f}" for i, j in pairs)
+        f"learning rate and epochs, paired within {_SAME_NLL:g} nats of NLL and {_SAME_UTILITY:g} "
+        "of MU: "
+        + (", ".join(matched) or "none")
+        + ". NLL / MU of all: "
+        + "; ".join(f"{name} {', '.join(models)}" for name, models in shown.items())
         + f". After {_EPOCHS} epochs: {', '.join(ends)}. What comes back is residual memory. The "
-        "comparison is reported. Criterion: the retrained control stays <= 0.05.",
+        "comparison is reported. Criterion: the retrained control stays <= 0.05, and there is a "
+        "pair to compare.",
     )
