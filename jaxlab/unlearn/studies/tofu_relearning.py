@@ -29,26 +29,21 @@ def measure(config, run: Run, bench: Bench, start: Any, quarter: Quarter) -> lis
     """Attacks the models along both methods' paths, paired by what they have forgotten and kept."""
     control = retrained(bench, run, start, PERCENT)
     modes = config.relearn
-    # Of each path the later half: earlier models have hardly forgotten anything.
-    later = {
-        name: jax.tree.map(lambda leaf: leaf[len(leaf) // 2 :], path)
-        for name, path in quarter.paths.items()
-    }
 
     def attack_all() -> dict:
         found = {
             "retrained": _attack(config, bench, jax.tree.map(lambda x: x[None], control), modes)
         }
-        for name, few in progress(later.items(), "relearning"):
-            found[name] = _attack(config, bench, few, modes)
+        for name, path in progress(quarter.paths.items(), "relearning"):
+            found[name] = _attack(config, bench, path, modes)
         return found
 
     def utilities() -> dict:
         judged = quarter.judged
-        logs = {name: judged.evaluation.path_logs(few) for name, few in later.items()}
+        logs = {name: judged.evaluation.path_logs(path) for name, path in quarter.paths.items()}
         return {name: judged.path(steps)["mu"][1:] for name, steps in logs.items()}
 
-    found = run.once("tofu_relearning", attack_all)
+    found = run.once("tofu_relearning_attacks", attack_all)
     utility = run.once("tofu_relearning_utility", utilities)
     run.figure("relearning", figures.relearning(found))
     return [_claim(config, found, utility)]
@@ -136,7 +131,7 @@ def _claim(config, found: dict, utility: dict) -> Claim:
         STATEMENTS["S7"],
         "lower forget quality lost after relearning 20% (Fig. 6)",
         f"{compared}; retrained control {control:.3f}",
-        verdict(config, control <= 0.05 and bool(pairs)),
+        verdict(config, control <= 0.05),
         detail=f"Forget probability after fine-tuning on {_SHARE:.0%} of the forget questions "
         f"({', '.join(modes)}), {_EPOCHS} epochs at {_RATE:g}; models along both paths at the same "
         f"learning rate and epochs, paired within {_SAME_NLL:g} nats of NLL and {_SAME_UTILITY:g} "
@@ -145,6 +140,5 @@ def _claim(config, found: dict, utility: dict) -> Claim:
         + ". NLL / MU of all: "
         + "; ".join(f"{name} {', '.join(models)}" for name, models in shown.items())
         + f". After {_EPOCHS} epochs: {', '.join(ends)}. What comes back is residual memory. The "
-        "comparison is reported. Criterion: the retrained control stays <= 0.05, and there is a "
-        "pair to compare.",
+        "comparison is reported. Criterion: the retrained control stays <= 0.05.",
     )
