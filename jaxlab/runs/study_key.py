@@ -5,11 +5,15 @@ from typing import Any
 import jax
 
 
-def study_key(config: Any, number: int) -> jax.Array:
+def study_key(config: Any, *numbers: int) -> jax.Array:
     """A key of its own for each use, so that one study alone draws what it draws among all.
 
     Args:
       config: with the field `seed`.
-      number: of the use; no two uses of an experiment share one.
+      numbers: of the use, and of the data set, seed or part within it; no two uses of an experiment
+        share their numbers, nor begin with those of another.
     """
-    return jax.random.fold_in(jax.random.key(config.seed), number)
+    key = jax.random.key(config.seed)
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return key

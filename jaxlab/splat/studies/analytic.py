@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.runs import Run, progress
+from jaxlab.runs import Run, progress, study_key
 from jaxlab.splat.ambiguous import SHAPES, SURFACES, sample_ambiguous_clouds
-from jaxlab.splat.studies.trials import cls_config, train_once, trial_key
+from jaxlab.splat.studies.trials import cls_config, train_once
 from jaxlab.splat.types import CloudDataset
 
 _DATA, _TRAIN, _CONTROL = 1, 2, 3  # purposes of keys
@@ -18,7 +18,7 @@ _DATA, _TRAIN, _CONTROL = 1, 2, 3  # purposes of keys
 def dataset(config, seed: int, part: int) -> CloudDataset:
     """The training (0) or test (1) set of one seed, NumPy arrays."""
     drawn = sample_ambiguous_clouds(
-        trial_key(config, _DATA, seed, part),
+        study_key(config, _DATA, seed, part),
         objects_per_class=config.objects_per_class,
         num_points=config.num_points,
     )
@@ -31,7 +31,7 @@ def trial(config, run: Run, model: str, features: str, seed: int) -> dict:
     return train_once(
         run,
         f"analytic_{model}_{features}_{seed}",
-        trial_key(config, _TRAIN, seed),
+        study_key(config, _TRAIN, seed),
         dataset(config, seed, 0),
         dataset(config, seed, 1),
         cls_config(config, model, config.steps),
@@ -94,7 +94,7 @@ def _control(config, run: Run, model: str, name: str, change) -> dict:
     return train_once(
         run,
         f"analytic_{model}_{name}",
-        trial_key(config, _TRAIN, 0),
+        study_key(config, _TRAIN, 0),
         change(dataset(config, 0, 0), 0),
         change(dataset(config, 0, 1), 1),
         cls_config(config, model, config.steps),

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from jaxlab.runs import Run, progress
+from jaxlab.runs import Run, progress, study_key
 from jaxlab.splat.cameras import orbit_cameras
 from jaxlab.splat.files import load_cloud_folder
 from jaxlab.splat.fit_state import FitConfig
@@ -13,7 +13,7 @@ from jaxlab.splat.fitting import fit
 from jaxlab.splat.objects import make_object, sample_surface
 from jaxlab.splat.ply import write_ply
 from jaxlab.splat.raytracing import trace_views
-from jaxlab.splat.studies.trials import cls_config, train_once, trial_key
+from jaxlab.splat.studies.trials import cls_config, train_once
 from jaxlab.splat.types import Camera, CloudDataset, GaussianCloud
 
 KINDS = ("flat", "wire", "glass")
@@ -30,7 +30,7 @@ def cameras(config) -> Camera:
 
 def views(config, surface: str, number: int, *, texture: float = 0.1) -> jax.Array:
     """Ray-traced images `[V, H, W, 4]` of one object; equal numbers have equal envelopes."""
-    key = trial_key(config, _OBJECT, number)
+    key = study_key(config, _OBJECT, number)
     obj = make_object(key, "box", surface, texture=texture)
     return trace_views(obj, cameras(config), config.fit_size, config.fit_size)
 
@@ -52,8 +52,8 @@ def fitted(config, run: Run, surface: str, number: int, *, count: int = 0, textu
 
 
 def _fit(config, surface: str, number: int, count: int, texture: float) -> dict:
-    walls = make_object(trial_key(config, _OBJECT, number), "box", "flat")
-    point_key, fit_key = jax.random.split(trial_key(config, _FIT, number))
+    walls = make_object(study_key(config, _OBJECT, number), "box", "flat")
+    point_key, fit_key = jax.random.split(study_key(config, _FIT, number))
     points = sample_surface(point_key, walls, count)
     settings = FitConfig(
         capacity=count,
@@ -105,7 +105,7 @@ def trial(config, run: Run, data: CloudDataset, model: str, features: str, seed:
 
     The two folds hold every second object of each kind, drawn anew for each seed.
     """
-    order = np.asarray(jax.random.permutation(trial_key(config, _FOLDS, seed), config.fit_objects))
+    order = np.asarray(jax.random.permutation(study_key(config, _FOLDS, seed), config.fit_objects))
     fold = np.empty(config.fit_objects, int)
     fold[order] = np.arange(config.fit_objects) % 2
     held = np.tile(fold, len(data.class_names))  # one object number is in one fold for all kinds
@@ -113,7 +113,7 @@ def trial(config, run: Run, data: CloudDataset, model: str, features: str, seed:
         train_once(
             run,
             f"fitted_{model}_{features}_{seed}_{number}",
-            trial_key(config, _TRAIN, seed, number),
+            study_key(config, _TRAIN, seed, number),
             _rows(data, held != number),
             _rows(data, held == number),
             cls_config(config, model, config.fitted_steps),

@@ -5,11 +5,11 @@ import functools
 import jax
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress
+from jaxlab.runs import Claim, Run, holds, progress, study_key
 from jaxlab.splat.files import load_cloud_folder
 from jaxlab.splat.ply import write_ply
 from jaxlab.splat.studies import analytic
-from jaxlab.splat.studies.trials import cls_config, train_once, trial_key
+from jaxlab.splat.studies.trials import cls_config, train_once
 from jaxlab.splat.types import CloudDataset
 
 _SPLIT, _TRAIN = 21, 22  # purposes of keys
@@ -88,7 +88,7 @@ def _trial(config, run: Run, model: str, features: str, seed: int) -> dict:
     return train_once(
         run,
         f"own_{model}_{features}_{seed}",
-        trial_key(config, _TRAIN, seed),
+        study_key(config, _TRAIN, seed),
         rows_of(~test),
         rows_of(test),
         cls_config(config, model, config.steps),

@@ -22,14 +22,6 @@ TITLES = {
 }
 
 
-def trial_key(config, *numbers: int) -> jax.Array:
-    """A key of its own for each data set, seed and purpose."""
-    key = jax.random.key(config.seed)
-    for number in numbers:
-        key = jax.random.fold_in(key, number)
-    return key
-
-
 def cls_config(config, model: str, num_steps: int) -> ClsConfig:
     """How the experiment trains `model`: at paper size by its published recipe."""
     if config.size == "paper":
