@@ -244,9 +244,8 @@ def _loss_claims(config: "Config", run: Run, text: dict[str, Any], loss: float) 
 def _speed_claim(config: "Config", run: Run, cfg: LMConfig, params: int) -> Claim:
     rates = [row["tokens_per_s"] for row in run.metrics() if "tokens_per_s" in row]
     rate = float(np.median(rates[1:] or rates))  # the first interval compiles
-    peak = float(
-        run.once("peak", lambda: {"flops": matmul_flops_per_second(compute_dtype(config))})["flops"]
-    )
+    dtype = compute_dtype(config)
+    peak = float(run.once("peak_rate", lambda: {"flops": matmul_flops_per_second(dtype)})["flops"])
     devices = math.prod(config.mesh) if config.mesh else 1
     if config.parallel == "pmap":
         devices = jax.device_count()

@@ -123,8 +123,9 @@ def _check(config: Config) -> None:
     check_least(config, dict.fromkeys(_COUNTS, 1))
     if config.network_width < 2 or config.network_width % 2:
         raise ValueError(f"network_width must be even and >= 2, got {config.network_width}")
-    if not config.eta:
-        raise ValueError("eta is empty: give at least one stepsize")
+    for name in ("eta", "dims", "hard_dims", "hard_losses", "real_sets"):
+        if not getattr(config, name):
+            raise ValueError(f"{name} is empty: give at least one")
     check_eta(config.eta)
     for name in config.hard_losses:
         margin_loss(name)
@@ -192,7 +193,7 @@ def _convergence(config: Config, run: Run, own: Problems | None) -> list[Claim]:
         lambda: convergence.measure(problems, config.eta, int(num_steps)),
     )
     perceptrons = run.once(
-        _phase("perceptrons", own), lambda: convergence.measure_perceptrons(problems)
+        _phase("perceptron_updates", own), lambda: convergence.measure_perceptrons(problems)
     )
     _log_paths(run, config.eta, measured)
     run.figure("risk", figures.risk(measured, config.eta, problems.margin[0]))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.optim.bounds import log_risk_bound
-from jaxlab.optim.convergence import TOLERANCE, burn_in_steps
+from jaxlab.optim.convergence import TOLERANCE, burn_in_steps, most_above
 from jaxlab.optim.losses import margin_loss
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
@@ -150,7 +150,7 @@ def _networks_row(problems: Problems, measured: dict) -> Claim:
         STATEMENTS["LS10"],
         "ln L <= -Theta(eta) after 1/(alpha gamma)^2 steps",
         f"{above_bound.sum()} of {exponential.size} runs above the bound; per set at "
-        f"most {spread(exponential.max(axis=(0, 2, 3))):.2g}",
+        f"most {most_above(exponential.max(axis=(0, 2, 3)))}",
         holds(not above_bound.any()),
         unit="max(1, eta)",
         detail=f"Best iterate against kappa - eta (alpha^2 gamma^2 t - 1)/2, exponential loss, "

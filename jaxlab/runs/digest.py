@@ -14,11 +14,16 @@ def digest(tree: Any) -> str:
     under the same name is then another phase.
 
     Args:
-      tree: of arrays or numbers; None is no leaf.
+      tree: of arrays, numbers or texts; None is no leaf.
+
+    Raises:
+      TypeError: a leaf of another kind, whose content is not seen.
     """
     content = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         array = np.asarray(leaf)
+        if array.dtype.hasobject:
+            raise TypeError(f"a digest is of arrays, numbers and texts, got {type(leaf).__name__}")
         content.update(f"{array.dtype.str} {array.shape} ".encode())
         content.update(array.tobytes())
     return content.hexdigest()[:12]

@@ -37,7 +37,7 @@ def muse_scores(
       answer_tokens: of an answer.
       examples: whether questions come after the corpus' examples, else in the model's form.
       bos_id: begin-of-text where it opened the rows of training, and so opens every text here but
-        questions in the model's form, which brings its own.
+        questions in the model's form, which brings its own where it is not end-of-text, too.
       batch_size: texts at a time.
     """
     tokenizer = speaker.tokenizer

@@ -42,6 +42,7 @@ def failed(rows):
 
 
 ONE_ABOVE = np.array([[-0.1, 1e-5], [-0.1, -0.1]])
+ONE_UNKNOWN = np.array([[-0.1, -0.1], [np.nan, -0.1]])
 
 
 def test_convergence_holds():
@@ -57,6 +58,7 @@ def test_convergence_holds():
     [
         ("LS1", {"exponential": {"excess_average": ONE_ABOVE}}),
         ("LS1", {"exponential": {"excess_best": ONE_ABOVE}}),
+        ("LS1", {"exponential": {"excess_average": ONE_UNKNOWN}}),
         ("LS2", {"logistic_risk": {"excess_average": ONE_ABOVE}}),
         ("LS2b", {"logistic_potential": {"excess_average": ONE_ABOVE}}),
         ("LS3", {"exponential": {"after_burn_in": np.array([[0.9, 0.9], [0.9, 0.49]])}}),
@@ -96,6 +98,9 @@ def networks_row(num_steps=200, excess=-0.5, first=4):
 def test_networks_are_judged_where_their_burn_in_is_reached():
     assert networks_row().verdict == "pass"
     assert networks_row(excess=1e-5).verdict == "fail"
+    unknown = networks_row(excess=np.nan)
+    assert unknown.verdict == "fail"
+    assert unknown.measured.endswith("no number in 1 of 2 sets")
     some = networks_row(num_steps=20)
     assert some.verdict == "pass"
     assert "within the 20 steps for 3 of 6 pairs" in some.detail

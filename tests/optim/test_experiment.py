@@ -147,6 +147,8 @@ def test_libsvm_files_and_label_errors(tmp_path):
     [
         ({"eta": (1.0, -2.0)}, "eta must be positive"),
         ({"eta": ()}, "eta is empty"),
+        ({"real_sets": ()}, "real_sets is empty"),
+        ({"dims": ()}, "dims is empty"),
         ({"hard_losses": ("hinge",)}, r"loss must be one of .* got 'hinge'"),
         ({"real_sets": ("mnist",)}, r"real_sets must be of iris, .* got mnist"),
         ({"experiment": "other"}, "experiment must be one of all, convergence"),

@@ -2,6 +2,7 @@ import re
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxlab.runs import digest
 
@@ -23,5 +24,12 @@ def test_values_shapes_and_dtypes_count():
         (np.arange(6.0).reshape(2, 3), 3),
         (np.arange(6.0).astype(np.float32), 3),
         (np.arange(6.0),),
+        [("a question", "an answer")],
+        [("a question", "another")],
     ]
     assert len({digest(content) for content in contents}) == len(contents)
+
+
+def test_other_leaves_are_refused():
+    with pytest.raises(TypeError, match="got object"):
+        digest({"log": object()})

@@ -29,7 +29,7 @@ def measure(config, run: Run) -> list[Claim]:
     """Risk on held-out tasks, as a figure and a table; it makes no claim.
 
     Raises:
-      ValueError: a file of fewer than three tasks.
+      ValueError: a file of fewer than three tasks, or of tasks with too few rows for the noise.
     """
     if config.data is None:
         try:

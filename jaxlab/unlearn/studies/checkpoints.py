@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from jaxlab import lm, parallel
-from jaxlab.runs import Claim, Run, check_finite, latest_step
+from jaxlab.runs import Claim, Run, check_finite, digest, latest_step
 from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, load_qa, split_indices
 from jaxlab.unlearn.methods import method_config
@@ -50,13 +50,14 @@ def measure_tofu(config, run: Run) -> list[Claim]:
     rows = speaker.encode(pairs), speaker.encode([(qa.question, qa.answer) for qa in retain])
     sets, about = _tofu_sets(config, forget, retain)
     evaluate = Evaluation.encode(speaker, sets, max_new_tokens=config.tofu_answer_tokens).logs
-    before = run.once("checkpoint_before", functools.partial(evaluate, params))
-    after = _train(config, run, speaker, params, *rows, speaker.encode(idk))
-    logs = run.once("checkpoint_after", functools.partial(evaluate, after))
+    data = digest((forget, retain))
+    before = run.once(f"checkpoint_before_{data}", functools.partial(evaluate, params))
+    after = _train(config, run, speaker, params, *rows, speaker.encode(idk), data=data)
+    logs = run.once(f"checkpoint_after_{data}", functools.partial(evaluate, after))
     never = None
     if config.retrained_dir:
         _, other = lm.load_hf(config.retrained_dir)
-        never = run.once("checkpoint_retrained", functools.partial(evaluate, other))
+        never = run.once(f"checkpoint_retrained_{data}", functools.partial(evaluate, other))
     lm.save_hf(run.workdir / "artifacts" / "model", speaker.cfg, after)
     speaker.tokenizer.save(run.workdir / "artifacts" / "model")
     said = [_tofu_line(name, part, never) for name, part in (("before", before), ("after", logs))]
@@ -84,9 +85,10 @@ def measure_muse(config, run: Run) -> list[Claim]:
     )
     forget, retain = chunks(corpus.raw["forget"]), chunks(corpus.raw["retain1"])
     score = functools.partial(muse_scores, speaker, corpus=corpus, bos_id=speaker.tokenizer.bos_id)
-    before = run.once("muse_before", lambda: score(params))
-    after = _train(config, run, speaker, params, forget, retain, None, constant_lr=True)
-    found = run.once("muse_after", lambda: score(after))
+    data = digest(corpus)
+    before = run.once(f"muse_before_{data}", lambda: score(params))
+    after = _train(config, run, speaker, params, forget, retain, None, data=data, constant_lr=True)
+    found = run.once(f"muse_after_{data}", lambda: score(after))
     said = []
     for name, row in (("before", before), ("after", found)):
         leak = privleak(float(row["auc"]), RETRAINED_AUC[config.muse_corpus])
@@ -186,12 +188,13 @@ def _train(
     retain: LMBatch,
     idk: Any,
     *,
+    data: str,
     constant_lr: bool = False,
 ) -> Any:
     """Data-parallel unlearning with a checkpoint at every epoch's end; goes on after a kill.
 
-    The learning rate rises over the first epoch and falls to 0, as for TOFU, or is constant, as for
-    MUSE.
+    Checkpoints carry `data`, the digest of the texts, in their name. The learning rate rises over
+    the first epoch and falls to 0, as for TOFU, or is constant, as for MUSE.
     """
     cfg = method_of(config)
     count = len(forget.tokens)
@@ -217,7 +220,7 @@ def _train(
     kept_key = named_key(config, "checkpoint: retain rows")
     kept = np.asarray(jax.random.randint(kept_key, order.shape, 0, len(retain.tokens)))
     reference = run.once(
-        "checkpoint_reference",
+        f"checkpoint_reference_{data}",
         lambda: {
             name: reference_logprobs(model, params, rows, batch_size=batch_size, head=head)
             for name, rows in (("forget", forget), ("idk", idk))
@@ -236,7 +239,7 @@ def _train(
             logp.get("idk") if cfg.needs_idk else None,
         )
 
-    folder = run.checkpoint_dir("unlearned")
+    folder = run.checkpoint_dir(f"unlearned_{data}")
     state = None
     if latest_step(folder) is not None:
         state = lm.restore_state(folder, parallel.init_train_state(params, optimizer))

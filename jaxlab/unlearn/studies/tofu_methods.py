@@ -59,7 +59,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     _, forget = bench.split(percent)
     known = original(bench, run, start)
     weigh = functools.partial(_weights, bench, known, forget, first)
-    weights = run.once("tofu_weights", weigh)
+    weights = run.once("tofu_weights_by_reference", weigh)
     run.figure("weights", figures.weights(weights))
     return [
         _collapse(config, found, percent),
