@@ -50,7 +50,12 @@ def check_tokens(tokens, **per_token) -> tuple[jax.Array, dict[str, jax.Array | 
     return tokens.astype(jnp.int32), checked
 
 
-def check_ids(cfg: LMConfig, tokens: ArrayLike, mask: ArrayLike | None = None) -> None:
+def check_ids(
+    cfg: LMConfig,
+    tokens: ArrayLike,
+    mask: ArrayLike | None = None,
+    segment_ids: ArrayLike | None = None,
+) -> None:
     """Raises ValueError for ids or rows that a model does not have room for.
 
     For the host, where token ids enter: a compiled program clamps both in silence.
@@ -59,7 +64,7 @@ def check_ids(cfg: LMConfig, tokens: ArrayLike, mask: ArrayLike | None = None) -
       cfg: the model's.
       tokens: [..., T] ids, which must lie in [0, vocab_size).
       mask: [..., T]; what is off does not count. Of a model with learned positions, a row may
-        have max_seq_len tokens that do.
+        have max_seq_len tokens that do, or, with segment_ids [..., T], each of its segments.
     """
     tokens = np.asarray(tokens)
     mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask, bool)
@@ -69,8 +74,15 @@ def check_ids(cfg: LMConfig, tokens: ArrayLike, mask: ArrayLike | None = None) -
             f"token ids span {given.min()} to {given.max()}, the vocabulary 0 to "
             f"{cfg.vocab_size - 1}; was another tokenizer used?"
         )
-    longest = mask.sum(-1).max(initial=0)
-    if cfg.position == "learned" and longest > cfg.max_seq_len:
+    if cfg.position != "learned":
+        return
+    segments = np.zeros(tokens.shape, int) if segment_ids is None else np.asarray(segment_ids)
+    rows = zip(
+        segments.reshape(-1, tokens.shape[-1]), mask.reshape(-1, mask.shape[-1]), strict=True
+    )
+    counts = [np.unique(row[on], return_counts=True)[1].max(initial=0) for row, on in rows]
+    longest = max(counts, default=0)
+    if longest > cfg.max_seq_len:
         raise ValueError(
             f"{longest} tokens exceed the {cfg.max_seq_len} learned positions (max_seq_len); "
             "use shorter rows"
@@ -85,7 +97,8 @@ def check_positions(
     fits = batch_shape[1] <= cfg.max_seq_len and arrays["positions"] is None
     if cfg.position != "learned" or traced or fits:
         return
-    count = int(causal_visibility(batch_shape, **arrays).query_positions.max()) + 1
+    with jax.ensure_compile_time_eval():
+        count = int(causal_visibility(batch_shape, **arrays).query_positions.max()) + 1
     if count > cfg.max_seq_len:
         raise ValueError(
             f"{count} tokens exceed the {cfg.max_seq_len} learned positions (max_seq_len)"

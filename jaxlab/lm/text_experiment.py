@@ -17,7 +17,6 @@ from jaxlab.lm.evaluation import evaluate_loss, unigram_loss
 from jaxlab.lm.generation import generation_defaults, stream_generate
 from jaxlab.lm.hf_checkpoint import save_hf
 from jaxlab.lm.losses import next_token_loss
-from jaxlab.lm.masks import check_ids
 from jaxlab.lm.optimizer import make_schedule
 from jaxlab.lm.params import count_params, flops_per_token
 from jaxlab.lm.sampling import SamplingConfig
@@ -25,6 +24,7 @@ from jaxlab.lm.text_recipe import (
     Model,
     Rows,
     build_optimizer,
+    check_rows,
     compute_dtype,
     initial_model,
     load_model,
@@ -54,7 +54,7 @@ def train_on_text(config: "Config", run: Run) -> list[Claim]:
     text = run.once("text", lambda: read_text(config, model.tokenizer))
     train_rows, valid_rows = text["train"], text["valid"]
     for rows in (train_rows, valid_rows):
-        check_ids(cfg, rows["tokens"])
+        check_rows(cfg, rows)
     tx = build_optimizer(config)
     state = init_train_state(what_is_trained(config, model.params), tx)
     checkpoints = run.checkpoint_dir("text")
@@ -118,7 +118,7 @@ def evaluate_on_text(config: "Config", run: Run) -> list[Claim]:
         raise ValueError("evaluation needs a text: give --valid=FILE")
     model = load_model(_given_folder(config), config.tokenizer, dtype=compute_dtype(config))
     rows = pack_documents(config, model.tokenizer, read_documents(source))
-    check_ids(model.cfg, rows["tokens"])
+    check_rows(model.cfg, rows)
     loss = _evaluate(config, model.cfg, model.params, rows)
     run.log(0, valid_loss=loss, perplexity=math.exp(loss))
     return [

@@ -31,6 +31,7 @@ from jaxlab.lm.data import (
 from jaxlab.lm.hf_checkpoint import load_hf, read_config
 from jaxlab.lm.hf_config import config_to_hf
 from jaxlab.lm.lora import init_lora, merge_lora
+from jaxlab.lm.masks import check_ids
 from jaxlab.lm.optimizer import OptimizerConfig, make_optimizer
 from jaxlab.lm.params import init_params
 from jaxlab.lm.sharding import param_specs
@@ -131,6 +132,11 @@ def pack_documents(config: "Config", tokenizer: Tokenizer, documents: Sequence) 
     """Documents in packed rows of `seq_len` tokens."""
     encoded = (encode_document(tokenizer, document) for document in documents)
     return pack(encoded, config.seq_len, pad_id=tokenizer.pad_id or 0)
+
+
+def check_rows(cfg: LMConfig, rows: Rows) -> None:
+    """Raises ValueError for ids, or documents of a length, that the model does not have."""
+    check_ids(cfg, rows["tokens"], rows.get("attention_mask"), rows.get("segment_ids"))
 
 
 def make_batches(config: "Config", rows: Rows) -> Callable[[int], Any]:

@@ -11,7 +11,7 @@ from jaxlab.twohop.studies import (
     three_parameters,
     transition,
 )
-from jaxlab.twohop.studies.main_runs import train_main
+from jaxlab.twohop.studies.main_runs import main_recipes, train_main
 from jaxlab.twohop.training import OPTIMIZERS
 
 STUDIES = {
@@ -107,7 +107,7 @@ def run(config: Config, run: Run) -> list[Claim]:
                 f"{name} {getattr(config, name)} is not a multiple of eval_every "
                 f"{config.eval_every}"
             )
-    shortest = min(config.steps, config.adamw_steps)
+    shortest = min(recipe.train.steps for recipe in main_recipes(config))
     if config.keep_every > shortest:
         raise ValueError(
             f"keep_every {config.keep_every} keeps no parameters of a run of {shortest} steps; "

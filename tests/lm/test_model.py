@@ -204,6 +204,8 @@ def test_more_tokens_than_learned_positions():
     for more in ({}, {"attention_mask": everything}, {"segment_ids": everything}):
         with pytest.raises(ValueError, match="65 tokens exceed the 64 learned positions"):
             lm.forward(params, cfg, tokens, **more)
+    with pytest.raises(ValueError, match="65 tokens exceed"):
+        jax.jit(lm.make_apply_fn(cfg))(params, tokens)
     with pytest.raises(ValueError, match="70 tokens exceed"):
         lm.forward(params, cfg, tokens[:, :1], positions=np.full((1, 1), 69))
     padded = everything.copy()
@@ -223,3 +225,4 @@ def test_ids_that_a_model_does_not_have():
             lm.check_ids(cfg, ids, mask)
     with pytest.raises(ValueError, match="65 tokens exceed the 64 learned positions"):
         lm.check_ids(cfg, np.zeros((2, 65), int))
+    lm.check_ids(cfg, np.zeros((2, 65), int), segment_ids=np.arange(130).reshape(2, 65) // 33)

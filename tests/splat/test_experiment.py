@@ -138,8 +138,8 @@ def test_rows_without_their_data_are_not_run(tmp_path, monkeypatch):
 
 
 def test_a_restart_computes_only_what_is_missing_and_ends_the_same(finished):
-    removed = ["analytic_pointnet_po_0", "fit_wire_1_24", "fitted_pointnet_p_0_1"]
-    check_restart(experiment, TINY, *finished, removed=removed, kept="fit_flat_0_24")
+    removed = ["analytic_pointnet_po_0", "gaussians_wire_1_24", "fitted_pointnet_p_0_1"]
+    check_restart(experiment, TINY, *finished, removed=removed, kept="gaussians_flat_0_24")
 
 
 def test_own_clouds_are_a_third_data_set(tmp_path):

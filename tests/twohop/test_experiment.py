@@ -135,7 +135,7 @@ def test_the_circuit_passes_what_it_is_built_for(tmp_path):
     verdicts = {claim.id: claim.verdict for claim in claims}
     # Its plateau checkpoint does not guess, and its bridge stands in a block that no lens reads.
     assert verdicts.pop("C4") == verdicts.pop("C5") == "fail"
-    assert verdicts.pop("C13") == "not run"  # one size
+    assert verdicts.pop("C13") == "reported"  # one size
     assert set(verdicts) == {"C2", "C3", "C6", "C7", "C8"}
     assert set(verdicts.values()) == {"pass"}
     assert (tmp_path / "figures" / "patch_sweeps.png").exists()
@@ -180,7 +180,7 @@ def test_a_language_model_is_probed_and_fine_tuned(tmp_path):
     with Run(tmp_path / "out", config) as run:
         claims = experiment.run(config, run)
         assert [claim.id for claim in claims] == ["C1-LM", "C12-LM", "C13-LM"]
-        (tmp_path / "out" / "results" / "language_after.npz").unlink()
+        (tmp_path / "out" / "results" / "language_tuned.npz").unlink()
         assert experiment.run(config, run) == claims
     assert claims[0].measured.count("K = ") == 2
     assert "two ends with one first token" in claims[0].detail

@@ -15,7 +15,9 @@ def measure(config, run: Run) -> list[Claim]:
     """Pearson's r and Kendall's tau by length, prompt by prompt."""
     pairs = draw_pairs(config, run)
     steps = np.array([2**i for i in range(2, 9) if 2**i < config.max_new_tokens])
-    result = run.once("correlation", lambda: _correlate(pairs, steps, config.first_segment))
+    result = run.once(
+        "correlation_by_length", lambda: _correlate(pairs, steps, config.first_segment)
+    )
     run.figure("correlation", figures.correlation(steps, result, pairs.pool[0]))
     pearson, kendall = result["pearson"], result["kendall"]
     means = pearson.mean(axis=0)

@@ -47,7 +47,7 @@ def fitted(config, run: Run, surface: str, number: int, *, count: int = 0, textu
       texture: of its plates.
     """
     count = count or config.fit_gaussians
-    name = f"fit_{surface}_{number}_{count}" + ("_plain" if texture == 0 else "")
+    name = f"gaussians_{surface}_{number}_{count}" + ("_plain" if texture == 0 else "")
     return run.once(name, lambda: _fit(config, surface, number, count, texture))
 
 

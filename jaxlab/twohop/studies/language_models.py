@@ -61,7 +61,7 @@ def measure(config, run: Run, trained) -> list[Claim]:
     after = None
     if config.finetune_steps:
         adapter = functools.partial(_tuned, config, run, params, cfg, tokenizer, training)
-        after = run.once("language_after", lambda: probe(lora=adapter()))
+        after = run.once("language_tuned", lambda: probe(lora=adapter()))
     run.figure("language_by_chains", figures.language_by_chains(before, after))
     if "attention" in before:
         run.figure("language_attention", figures.language_attention(before, after, TEXT_ROLES))
@@ -125,7 +125,11 @@ def _probe(config, params, cfg, encoded: dict, lora=None) -> dict:
 
 def _tuned(config, run: Run, params, cfg, tokenizer, training: list) -> lm.Lora:
     """The adapter, trained or continued from its checkpoint."""
-    folder, steps, lr = run.checkpoint_dir("adapter"), config.finetune_steps, config.finetune_lr
+    folder, steps, lr = (
+        run.checkpoint_dir("decayed_adapter"),
+        config.finetune_steps,
+        config.finetune_lr,
+    )
     state = init_finetuning(
         study_key(config, 40),
         params,
