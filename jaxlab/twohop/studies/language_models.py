@@ -125,11 +125,8 @@ def _probe(config, params, cfg, encoded: dict, lora=None) -> dict:
 
 def _tuned(config, run: Run, params, cfg, tokenizer, training: list) -> lm.Lora:
     """The adapter, trained or continued from its checkpoint."""
-    folder, steps, lr = (
-        run.checkpoint_dir("decayed_adapter"),
-        config.finetune_steps,
-        config.finetune_lr,
-    )
+    folder = run.checkpoint_dir("decayed_adapter")
+    steps, lr = config.finetune_steps, config.finetune_lr
     state = init_finetuning(
         study_key(config, 40),
         params,
