@@ -102,6 +102,17 @@ def test_every_registered_system_has_its_script(script):
 def test_what_mostly_compiles_does_so_quickly_and_the_users_flags_win(script, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--mine")
     monkeypatch.setattr(script, "quick_compiler_flags", lambda: "--quick")
-    assert script._environment("lm", "smoke")["XLA_FLAGS"] == "--quick --mine"
-    assert script._environment("lm", "small")["XLA_FLAGS"] == "--mine"
-    assert script._environment("two_hop_reasoning", "smoke")["XLA_FLAGS"] == "--mine"
+    assert script._environment("lm", "smoke", 1)["XLA_FLAGS"] == "--quick --mine"
+    assert script._environment("lm", "small", 1)["XLA_FLAGS"] == "--mine"
+    assert script._environment("two_hop_reasoning", "smoke", 1)["XLA_FLAGS"] == "--mine"
+
+
+def test_systems_side_by_side_share_the_processors(script, monkeypatch):
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(script, "processor_count", lambda: 8)
+    assert [script._environment("lm", "small", jobs)["NPROC"] for jobs in (1, 2, 3, 16)] == [
+        *("8", "4", "2", "1")
+    ]
+    assert "NPROC" not in script._environment("spreeze", "small", 2)
+    monkeypatch.setenv("NPROC", "3")
+    assert script._environment("lm", "small", 2)["NPROC"] == "3"

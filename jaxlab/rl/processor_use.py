@@ -1,16 +1,8 @@
-"""How many processors this machine has, and how busy they are."""
+"""How busy the processors of this machine are."""
 
-import os
 from pathlib import Path
 
 _STAT = Path("/proc/stat")
-
-
-def processor_count() -> int:
-    """Processors that this process may use; all of the machine where the system does not say."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ProcessorUse:

@@ -57,6 +57,13 @@ def quick_compiler_flags() -> str:
     return "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
+def processor_count() -> int:
+    """Processors that this process may use; all of the machine where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def keep_freed_memory() -> None:
     """Lets the process keep the memory that it frees, where the C library is glibc.
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jaxlab.rl.processor_use import processor_count
+from jaxlab.runs.environment import processor_count
 from jaxlab.rl.studies import processor_meter
 from jaxlab.rl.studies.processor_meter import ProcessorMeter, read_use
 from tests.rl.waiting import wait_until

@@ -10,12 +10,12 @@ import numpy as np
 from jaxlab.rl import figures
 from jaxlab.rl.host import train_host
 from jaxlab.rl.host_config import HostConfig
-from jaxlab.rl.processor_use import processor_count
 from jaxlab.rl.sac import SACConfig
 from jaxlab.rl.studies.processor_meter import ProcessorMeter
 from jaxlab.rl.studies.solving import EPISODES, GOAL
 from jaxlab.rl.vec_env import make_vec_env
 from jaxlab.runs import Claim, Run, holds, not_run
+from jaxlab.runs.environment import processor_count
 
 _KINDS = ("sample", "update", "evaluate", "visualise")
 

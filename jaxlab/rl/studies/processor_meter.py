@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxlab.rl.processor_use import processor_count
+from jaxlab.runs.environment import processor_count
 
 _PROC = Path("/proc")
 _SAMPLER = b"jaxlab.rl.sampler"
