@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from jaxlab.runs.environment import processor_count
 from jaxlab.rl.studies import processor_meter
 from jaxlab.rl.studies.processor_meter import ProcessorMeter, read_use
+from jaxlab.runs.environment import processor_count
 from tests.rl.waiting import wait_until
 
 BUSY = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
