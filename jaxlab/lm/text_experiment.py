@@ -44,7 +44,7 @@ from jaxlab.runs.environment import matmul_flops_per_second
 if TYPE_CHECKING:
     from jaxlab.lm.experiment import Config
 
-_SETTLED_STEPS = 5000  # below them the loss is still on its way to the entropy
+_SETTLED_STEPS = 800  # below them the loss is still on its way to the entropy
 
 
 def train_on_text(config: "Config", run: Run) -> list[Claim]:

@@ -229,7 +229,7 @@ def test_rows_of_the_checks(tmp_path, monkeypatch, bad):
     assert verdicts == {row: "fail" if row == bad else "pass" for row in BAD}
 
 
-@pytest.mark.parametrize(("steps", "verdict"), [(4999, "reported"), (5000, "fail")])
+@pytest.mark.parametrize(("steps", "verdict"), [(799, "reported"), (800, "fail")])
 def test_the_entropy_is_asked_for_at_full_length_only(tmp_path, monkeypatch, steps, verdict):
     monkeypatch.setattr(text_experiment.figures, "training", lambda *_: None)
     monkeypatch.setattr(Run, "figure", lambda *_: None)
