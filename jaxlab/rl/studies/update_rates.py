@@ -122,15 +122,16 @@ def _tune_samplers(config, batch_size: int) -> dict:
     env = make_vec_env(config.speed_env, 1)
     algorithm = SACConfig(env.obs_dim, env.act_dim, config.rate_hidden)
     env.close()
-    # Compiled before the clock runs.
-    RateMeter(algorithm, config.seed).seconds_of_a_call(batch_size, _UPDATES)
+    # Compiled before the clock runs. One update a call: whole calls are counted, and a window has
+    # to hold many.
+    RateMeter(algorithm, config.seed).seconds_of_a_call(batch_size, 1)
     host = HostConfig(
         env_id=config.speed_env,
         envs_per_sampler=config.speed_envs,
         batch_size=batch_size,
-        updates_per_call=_UPDATES,
+        updates_per_call=1,
     )
-    counts, seconds = config.rate_samplers, 3 * config.rate_seconds
+    counts, seconds = config.rate_samplers, 6 * config.rate_seconds
     with live_rates(algorithm, host, max(counts)) as measure:
         chosen = tune_samplers(
             lambda n: measure(n, seconds), counts, update_floor=_UPDATE_FLOOR
