@@ -89,16 +89,16 @@ def check_ids(
         )
 
 
-def check_positions(
-    cfg: LMConfig, batch_shape: tuple[int, int], arrays: dict[str, jax.Array | None]
-) -> None:
+def check_positions(cfg: LMConfig, tokens: jax.Array, arrays: dict[str, jax.Array | None]) -> None:
     """Raises ValueError for positions past a learned table, where the arrays are not traced."""
     traced = any(isinstance(array, jax.core.Tracer) for array in arrays.values())
-    fits = batch_shape[1] <= cfg.max_seq_len and arrays["positions"] is None
+    batch_size, length = tokens.shape
+    fits = length <= cfg.max_seq_len and arrays["positions"] is None
     if cfg.position != "learned" or traced or fits:
         return
     with jax.ensure_compile_time_eval():
-        count = int(causal_visibility(batch_shape, **arrays).query_positions.max()) + 1
+        sight = causal_visibility((batch_size, length), **arrays)
+        count = int(sight.query_positions.max()) + 1
     if count > cfg.max_seq_len:
         raise ValueError(
             f"{count} tokens exceed the {cfg.max_seq_len} learned positions (max_seq_len)"

@@ -78,7 +78,7 @@ def forward(
     tokens, arrays = check_tokens(
         tokens, attention_mask=attention_mask, positions=positions, segment_ids=segment_ids
     )
-    check_positions(cfg, tokens.shape, arrays)
+    check_positions(cfg, tokens, arrays)
     # A hook may close over values of an outer trace, which a jit cache must not keep.
     run = _jit_forward if hook is None else functools.partial(_forward, hook=hook)
     return run(
