@@ -6,14 +6,14 @@ import numpy as np
 
 _HEADS = {"mean", "log_std"}
 _NOISE = 0.1  # standard deviation, of actions in [-1, 1]
-LOG_STD_RANGE = -20.0, 2.0  # of `SACConfig`
+LOG_STD_RANGE = -20.0, 2.0  # unless a config says otherwise
 
 
 def numpy_actor(
     params: dict[str, Any],
     obs: np.ndarray,
-    log_std_min: float = -20.0,
-    log_std_max: float = 2.0,
+    log_std_min: float = LOG_STD_RANGE[0],
+    log_std_max: float = LOG_STD_RANGE[1],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and clipped log standard deviation `[B, A]` of obs `[B, O]`, as `actor_apply`."""
     x = _trunk(params, obs)

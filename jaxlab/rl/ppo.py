@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlab.checks import check_equal_shapes
+from jaxlab.rl.host_policy import LOG_STD_RANGE
 from jaxlab.rl.networks import GaussianActor, Params, StateValue, init_network
 from jaxlab.rl.sac import actor_apply
 from jaxlab.rl.settings import (
@@ -51,8 +52,8 @@ class PPOConfig(NetworkConfig):
     critic_lr: float = 3e-4
     entropy_coef: float = 0.0
     max_grad_norm: float = 0.5
-    log_std_min: float = -20.0
-    log_std_max: float = 2.0
+    log_std_min: float = LOG_STD_RANGE[0]
+    log_std_max: float = LOG_STD_RANGE[1]
 
     def __post_init__(self):
         super().__post_init__()

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlab.checks import check_choice
+from jaxlab.rl.host_policy import LOG_STD_RANGE
 from jaxlab.rl.networks import (
     GaussianActor,
     Params,
@@ -50,8 +51,8 @@ class SACConfig(OffPolicyConfig):
     target_entropy: float | None = None
     learn_alpha: bool = True
     order: str = "sequential"
-    log_std_min: float = -20.0
-    log_std_max: float = 2.0
+    log_std_min: float = LOG_STD_RANGE[0]
+    log_std_max: float = LOG_STD_RANGE[1]
 
     def __post_init__(self):
         super().__post_init__()

@@ -8,6 +8,7 @@ from jaxlab import lm, unlearn
 from jaxlab.unlearn.answers import FORMATS, Speaker, answer_lengths, answer_nll
 from jaxlab.unlearn.muse_evaluation import muse_scores
 from jaxlab.unlearn.tofu_evaluation import Evaluation
+from tests.unlearn import tiny
 
 QUESTIONS = [
     unlearn.QA(f"who is {i}", f"it is {i}{i}", f"{i} it is", (f"not {i}", "nobody"))
@@ -21,15 +22,9 @@ GENERAL = [
 @pytest.fixture(scope="module")
 def model():
     tokenizer = lm.train_tokenizer([qa.question + qa.answer for qa in QUESTIONS], 262)
-    cfg = lm.LMConfig(
-        vocab_size=tokenizer.vocab_size,
-        d_model=16,
-        n_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        head_dim=8,
-        d_ff=16,
-        max_seq_len=64,
+    cfg = tiny.language_model(
+        tokenizer.vocab_size,
+        64,
         init_std=0.3,
         eos_ids=(tokenizer.eos_id,),
         pad_id=tokenizer.pad_id,

@@ -12,6 +12,7 @@ from jaxlab.runs import Run
 from jaxlab.unlearn import answers, experiment
 from jaxlab.unlearn.studies import checkpoints, tofu_search
 from tests.experiments import check_restart, check_rows
+from tests.unlearn import tiny
 from tests.unlearn.test_muse import write_folder
 from tests.unlearn.tiny import tree_close
 
@@ -162,17 +163,8 @@ def folder(tmp_path_factory):
     """A Hugging Face folder with a tiny model and its tokenizer."""
     path = tmp_path_factory.mktemp("model")
     tokenizer = lm.train_tokenizer(["Question: who? Answer: nobody."], 300)
-    cfg = lm.LMConfig(
-        vocab_size=tokenizer.vocab_size,
-        d_model=16,
-        n_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        head_dim=8,
-        d_ff=16,
-        max_seq_len=512,
-        eos_ids=(tokenizer.eos_id,),
-        pad_id=tokenizer.pad_id,
+    cfg = tiny.language_model(
+        tokenizer.vocab_size, 512, eos_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id
     )
     lm.save_hf(path, cfg, lm.init_params(jax.random.key(0), cfg))
     tokenizer.save(path)

@@ -26,6 +26,7 @@ from jaxlab.unlearn.studies import (
 from jaxlab.unlearn.tofu import load_tofu
 from jaxlab.unlearn.tofu_metrics import SPLITS
 from jaxlab.unlearn.types import LMBatch
+from tests.unlearn import tiny
 
 SMALL = experiment.PRESETS["small"]
 
@@ -165,16 +166,7 @@ def test_memory_bias_needs_a_gap_of_npo(npo, simple, verdict):
 
 
 def test_a_wrong_reference_shows_in_the_weights_at_the_start():
-    cfg = lm.LMConfig(
-        vocab_size=32,
-        d_model=16,
-        n_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        head_dim=8,
-        d_ff=16,
-        max_seq_len=32,
-    )
+    cfg = tiny.language_model(32, 32)
     known, other = (lm.init_params(jax.random.key(seed), cfg) for seed in (0, 1))
     tokens = np.random.default_rng(0).integers(0, 32, (8, 26)).astype(np.int32)
     lengths = np.array([3, 4, 6, 8, 11, 15, 20, 25])

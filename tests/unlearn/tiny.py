@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab import unlearn
+from jaxlab import lm, unlearn
 
 VOCAB = 11
 
@@ -69,3 +69,18 @@ def numpy_answers(params, batch):
 
 def tree_close(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def language_model(vocab_size, max_seq_len, **settings):
+    """The config of a language model of one layer."""
+    return lm.LMConfig(
+        vocab_size=vocab_size,
+        max_seq_len=max_seq_len,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        head_dim=8,
+        d_ff=16,
+        **settings,
+    )

@@ -105,11 +105,10 @@ def _overlap(config, together: dict, in_turn: dict | None) -> Claim:
         detail += f"; and <= {config.async_share:g} of the time in turn"
         unfit = _unfit_for_timing(config, load, int(together["processors"]))
         solved = str(together["stopped"]) == "target_return"
-        if any(beside) and unfit:
-            verdict = "reported"
+        if any(beside):
+            verdict = "reported" if unfit else holds(solved and ratio <= config.async_share)
+        if unfit:
             detail += f", only reported here: {unfit}"
-        elif any(beside):
-            verdict = holds(solved and ratio <= config.async_share)
     return Claim(
         "C1",
         "Sampling, updates, evaluation and visualisation run asynchronously",
