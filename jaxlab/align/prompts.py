@@ -1,14 +1,13 @@
 """Prompts from a file, and texts to and from the tokens of two models."""
 
-import json
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
 from jaxlab import lm
 from jaxlab.align.rewards import Template
+from jaxlab.text_files import read_json
 
 
 def read_prompts(path: str | PathLike) -> list[str]:
@@ -18,10 +17,7 @@ def read_prompts(path: str | PathLike) -> list[str]:
       FileNotFoundError: no such file.
       ValueError: another form, or an empty list.
     """
-    try:
-        entries = json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    entries = read_json(path)
     names = ("prompt", "instruction")
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{path} must hold a list of {{"prompt": "..."}} that is not empty')

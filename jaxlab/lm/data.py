@@ -4,16 +4,16 @@ Axes: R packed rows, T tokens of a row, B rows of a batch. NumPy on the host thr
 """
 
 import functools
-import json
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlab.checks import check_at_least
 from jaxlab.lm.tokenizer import Tokenizer
+from jaxlab.text_files import read_json_lines, read_text
 
 Conversation = Sequence[dict]
 
@@ -42,14 +42,9 @@ def read_documents(path: str | PathLike) -> list[str | Conversation]:
         if not files:
             raise FileNotFoundError(f"{path} holds no *.txt or *.jsonl file")
         return [document for file in files for document in read_documents(file)]
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); convert it first") from error
     if path.suffix == ".jsonl":
-        # Not splitlines, which also ends a line at U+2028 and others that JSON strings may hold.
-        lines = enumerate(content.split("\n"), start=1)
-        return [_parse_line(f"{path}:{number}", line) for number, line in lines if line.strip()]
+        return [_as_document(where, entry) for where, entry in read_json_lines(path)]
+    content = read_text(path)
     if not content.strip():
         raise ValueError(f"{path} is empty; a document needs at least one word")
     return [content]
@@ -162,11 +157,7 @@ class Batches:
         return batch | {"row": np.arange(self.batch_size, dtype=np.int32)}
 
 
-def _parse_line(where: str, line: str) -> str | Conversation:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+def _as_document(where: str, entry: Any) -> str | Conversation:
     if isinstance(entry, dict) and isinstance(entry.get("text"), str) and entry["text"]:
         return entry["text"]
     messages = entry.get("messages") if isinstance(entry, dict) else None
@@ -174,7 +165,7 @@ def _parse_line(where: str, line: str) -> str | Conversation:
         return messages
     raise ValueError(
         f'{where} must be {{"text": "..."}} or {{"messages": [{{"role": "...", '
-        f'"content": "..."}}]}} and not empty, got {line[:80]}'
+        f'"content": "..."}}]}} and not empty, got {entry!r:.80}'
     )
 
 

@@ -4,7 +4,6 @@ Axes: B rows, T prompt slots, N new tokens, V vocabulary entries. Prompts are le
 lengths (powers of two), so that a prompt of a new length does not compile a new program.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -28,6 +27,7 @@ from jaxlab.lm.decoding import (
 )
 from jaxlab.lm.masks import check_ids
 from jaxlab.lm.sampling import UNFILTERED, SamplingConfig, mark_seen, stop_tokens
+from jaxlab.text_files import read_json
 
 _SHORTEST_BUCKET = 16
 
@@ -135,7 +135,7 @@ def generation_defaults(path: str | PathLike) -> dict[str, Any]:
     file = Path(path) / "generation_config.json"
     if not file.is_file():
         return {}
-    given = {k: v for k, v in json.loads(file.read_text("utf-8")).items() if v is not None}
+    given = {k: v for k, v in read_json(file).items() if v is not None}
     filters = {"temperature": 0.0}
     if given.get("do_sample"):
         names = ("temperature", "top_k", "top_p", "min_p")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import warnings
@@ -21,6 +20,7 @@ from jaxlab.lm.hf_config import config_from_hf, config_to_hf
 from jaxlab.lm.hf_weights import Weight, base_prefix, weight_map
 from jaxlab.lm.params import param_shapes
 from jaxlab.runs import atomic
+from jaxlab.text_files import read_json
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -106,10 +106,10 @@ def read_config(folder: Path) -> LMConfig:
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"no config.json at {file}")
-    cfg = config_from_hf(json.loads(file.read_text(encoding="utf-8")))
+    cfg = config_from_hf(read_json(file))
     generation = folder / "generation_config.json"
     if generation.is_file():
-        eos = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
+        eos = read_json(generation).get("eos_token_id")
         if eos is not None:
             cfg = dataclasses.replace(cfg, eos_ids=tuple(eos) if isinstance(eos, list) else (eos,))
     return cfg
@@ -132,7 +132,7 @@ class _Tensors(contextlib.ExitStack):
         if (folder / _WEIGHTS).is_file():
             shards = [_WEIGHTS]
         elif index.is_file():
-            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            places = read_json(index)["weight_map"]
             shards = sorted(set(places.values()))
         else:
             raise FileNotFoundError(f"no {_WEIGHTS} and no {_INDEX} in {folder}")

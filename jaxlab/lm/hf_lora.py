@@ -1,6 +1,5 @@
 """Reading LoRA adapters as PEFT writes them: adapter_config.json, adapter_model.safetensors."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.numpy import load_file
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.hf_weights import weight_map
 from jaxlab.lm.lora import Lora
+from jaxlab.text_files import read_json
 
 _PREFIX = "base_model.model."
 # What changes the meaning of an adapter and is not implemented, with the value that is.
@@ -37,7 +37,7 @@ def load_lora(path: str | os.PathLike, cfg: LMConfig) -> Lora:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no {name} at {folder / name}")
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "adapter_config.json")
     _check_plain(config)
     file = folder / "adapter_model.safetensors"
     try:

@@ -15,6 +15,8 @@ import jinja2.ext
 import jinja2.sandbox
 import numpy as np
 
+from jaxlab.text_files import read_json
+
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -159,12 +161,12 @@ def load_tokenizer(path: str | PathLike) -> Tokenizer:
     Raises:
       FileNotFoundError: neither form is there (a folder with only a sentencepiece model is
         told how to make a `tokenizer.json`).
-      ValueError: a damaged `tokenizer.json`.
+      ValueError: a damaged `tokenizer.json`, or another of its files that is not JSON.
     """
     folder = Path(path)
-    config = _read_json(folder / "special_tokens_map.json")
+    config = _read_config(folder / "special_tokens_map.json")
     config |= {
-        k: v for k, v in _read_json(folder / "tokenizer_config.json").items() if v is not None
+        k: v for k, v in _read_config(folder / "tokenizer_config.json").items() if v is not None
     }
     template = folder / "chat_template.jinja"
     if template.is_file():
@@ -253,8 +255,8 @@ def _missing_tokenizer(folder: Path) -> str:
     return message
 
 
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _read_config(path: Path) -> dict:
+    return read_json(path) if path.is_file() else {}
 
 
 def _template_environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:

@@ -1,7 +1,5 @@
 """Reads problem sets: pairs of a question and an answer, checked row by row."""
 
-import gzip
-import json
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,6 +14,7 @@ import numpy as np
 from jaxlab.checks import check_choice
 from jaxlab.prm.decomposition import Decomposition, Step
 from jaxlab.prm.numbers import format_number
+from jaxlab.text_files import read_json, read_json_lines, read_text
 
 Pairs = list[tuple[str, str]]
 
@@ -53,11 +52,11 @@ def load_gsm8k(path: str | PathLike) -> Pairs:
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: broken JSON or a missing field, with path and line.
+      ValueError: a line that is not JSON or has no such field, with path and line.
     """
     return [
         (_field(row, "question", str, where), _field(row, "answer", str, where))
-        for where, row in _json_lines(path)
+        for where, row in read_json_lines(path)
     ]
 
 
@@ -108,15 +107,14 @@ def load_math(path: str | PathLike) -> Pairs:
 
     Raises:
       FileNotFoundError: no such folder, or no JSON file in it.
-      ValueError: broken JSON or a missing field, with the path.
+      ValueError: a file that is not JSON or has no such field, with path and line.
     """
     files = sorted(Path(path).rglob("*.json"), key=lambda p: (p.parent, len(p.name), p.name))
     if not files:
         raise FileNotFoundError(f"no .json file under {path}")
     pairs = []
     for file in files:
-        row = _parse(file.read_text(encoding="utf-8"), str(file))
-        where = f"{file}:1"
+        row, where = read_json(file), f"{file}:1"
         pairs.append((_field(row, "problem", str, where), _field(row, "solution", str, where)))
     return pairs
 
@@ -124,7 +122,7 @@ def load_math(path: str | PathLike) -> Pairs:
 def load_asdiv(path: str | PathLike) -> Pairs:
     """(body and question, answer without its unit) of ASDiv's XML; raises as `load_gsm8k`."""
     try:
-        root = ElementTree.fromstring(_read(path))
+        root = ElementTree.fromstring(read_text(path))
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}:{error.position[0]}: broken XML: {error}") from None
     pairs = []
@@ -147,7 +145,7 @@ def load_stepwise(path: str | PathLike) -> list[StepwiseRow]:
     for numbers of steps and labels that differ.
     """
     rows = []
-    for where, row in _json_lines(path):
+    for where, row in read_json_lines(path):
         steps = tuple(_field(row, "completions", list, where))
         labels = np.asarray(_field(row, "labels", list, where), np.float32)
         if labels.shape != (len(steps),):
@@ -158,26 +156,12 @@ def load_stepwise(path: str | PathLike) -> list[StepwiseRow]:
     return rows
 
 
-def _json_lines(path) -> Iterator[tuple[str, Any]]:
-    # Not splitlines: it cuts at U+2028 and others that a JSON string may hold as they are.
-    for number, line in enumerate(_read(path).split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", _parse(line, str(path), number)
-
-
 def _json_list(path) -> Iterator[tuple[str, Any]]:
-    rows = _parse(_read(path), str(path))
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise ValueError(f"{path}:1: expected a list, got {type(rows).__name__}")
     for number, row in enumerate(rows):
         yield f"{path}: row {number}", row
-
-
-def _parse(text: str, path: str, line: int | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{line or error.lineno}: broken JSON: {error.msg}") from None
 
 
 def _field(row: Any, name: str, kind, where: str) -> Any:
@@ -186,9 +170,3 @@ def _field(row: Any, name: str, kind, where: str) -> Any:
     if not isinstance(row[name], kind):
         raise ValueError(f"{where}: {name} is a {type(row[name]).__name__}: {row[name]!r}")
     return row[name]
-
-
-def _read(path: str | PathLike) -> str:
-    opener = gzip.open if Path(path).suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        return file.read()

@@ -1,6 +1,5 @@
 """Posed images in the layout of NeRF's synthetic scenes: `transforms.json`."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlab.splat.types import Camera
+from jaxlab.text_files import read_json
 
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL (y up, z back) to OpenCV
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg")
@@ -50,7 +50,7 @@ def load_transforms(path: str | os.PathLike, split: str = "train") -> Capture:
         file = next((entry for entry in found if entry.is_file()), found[0])
     if not file.is_file():
         raise FileNotFoundError(f"no {file}, and no transforms.json beside it")
-    record = json.loads(file.read_text("utf-8"))
+    record = read_json(file)
     frames = record.get("frames") or []
     if not frames:
         raise ValueError(f"{file} lists no frames")

@@ -2,9 +2,7 @@
 
 import dataclasses
 import itertools
-import json
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_at_least
+from jaxlab.text_files import read_json
 
 MAX_CHAINS = 5
 
@@ -199,10 +198,7 @@ def load_prompts_json(path: str | os.PathLike) -> dict[int, list[TokenPrompt]]:
       FileNotFoundError: no such file.
       ValueError: not such a file; the message names K, the entry and the field.
     """
-    try:
-        content = json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold an object keyed by the number of chains")
     prompts = {}

@@ -1,16 +1,15 @@
 """Questions and answers: reading them, splitting them, encoding them as scored tokens."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxlab.checks import check_choice
+from jaxlab.text_files import read_json_lines
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
 from jaxlab.unlearn.types import LMBatch
 
@@ -35,12 +34,7 @@ def load_qa(path: str | os.PathLike) -> list[QA]:
       FileNotFoundError: no such file.
       ValueError: a line that is no such object, by file, line and field; a file without rows.
     """
-    path = Path(path)
-    rows = []
-    # Not splitlines: it cuts at U+2028 and others that a JSON string may hold as they are.
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
-        if line.strip():
-            rows.append(_parse(line, f"{path}:{number}"))
+    rows = [_as_qa(where, entry) for where, entry in read_json_lines(path)]
     if not rows:
         raise ValueError(f'{path} is empty; it needs lines like {{"question": "", "answer": ""}}')
     return rows
@@ -146,13 +140,9 @@ def relearn_subset(
     return np.sort(order[:count]).astype(np.int64)
 
 
-def _parse(line: str, where: str) -> QA:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+def _as_qa(where: str, entry: Any) -> QA:
     if not isinstance(entry, dict):
-        raise ValueError(f"{where} must be an object with question and answer, got {line[:60]}")
+        raise ValueError(f"{where} must be an object with question and answer, got {entry!r:.60}")
     for field in ("question", "answer"):
         if not isinstance(entry.get(field), str):
             raise ValueError(f"{where} needs the field {field!r}, a string; it has {sorted(entry)}")

@@ -5,7 +5,6 @@ The texts of MUSE are under copyright and not part of this package. Host functio
 Source: Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation", arXiv 2407.06460.
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlab.checks import check_at_least
+from jaxlab.text_files import read_json, read_text
 from jaxlab.unlearn.data import QA
 from jaxlab.unlearn.rouge import rouge_l
 from jaxlab.unlearn.types import LMBatch
@@ -60,7 +60,7 @@ def load_muse(folder: str | os.PathLike) -> MuseCorpus:
 
     return MuseCorpus(
         {
-            name: (folder / "raw" / f"{name}.txt").read_text("utf-8")
+            name: read_text(folder / "raw" / f"{name}.txt")
             for name in ("forget", "retain1", "retain2", "holdout")
         },
         _read_fields(folder / "verbmem" / "forget.json", ("prompt", "gt")),
@@ -155,10 +155,7 @@ def _read_texts(path: Path) -> list[str]:
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path} must be a list that is not empty")
     return rows

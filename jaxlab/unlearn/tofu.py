@@ -6,10 +6,10 @@ rows 20 i to 20 i + 19 of `full`. All other splits are slices: forgetPP is the l
 Source: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
 """
 
-import json
 from importlib import resources
 
 from jaxlab.checks import check_choice
+from jaxlab.text_files import read_json
 from jaxlab.unlearn.data import QA, load_qa
 
 NAMES = (
@@ -55,4 +55,5 @@ def load_tofu_logs(name: str) -> dict:
       ValueError: another name.
     """
     check_choice("name", name, LOGS)
-    return json.loads((_FOLDER / f"eval_log_llama2-7b_{name}.json").read_text("utf-8"))
+    with resources.as_file(_FOLDER / f"eval_log_llama2-7b_{name}.json") as path:
+        return read_json(path)

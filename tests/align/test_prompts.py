@@ -28,7 +28,7 @@ def test_reads_alpaca_farm_and_alpaca_eval(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "p.json:1: not JSON"),
         ("{}", "must hold a list"),
         ("[]", "must hold a list"),
         ('[{"prompt": "a"}, {"text": "b"}]', "entry 1 .* has no text"),

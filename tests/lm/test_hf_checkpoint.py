@@ -118,6 +118,14 @@ def test_a_truncated_file_is_named(tmp_path, keep):
         lm.load_hf(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_a_damaged_config_is_named(tmp_path, name):
+    _saved(tmp_path)
+    (tmp_path / name).write_text('{\n"eos_token_id":')
+    with pytest.raises(ValueError, match=rf"{name}:2: not JSON"):
+        lm.load_hf(tmp_path)
+
+
 def test_token_shift_and_wrong_parameters_cannot_be_saved(tmp_path):
     cfg = tiny.config("shifted")
     with pytest.raises(ValueError, match="token_shift"):

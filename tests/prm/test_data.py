@@ -92,13 +92,13 @@ def test_stepwise(tmp_path):
 @pytest.mark.parametrize(
     ("loader", "text", "message"),
     [
-        (prm.load_gsm8k, '{"question": "q", "answer": "a"}\n{"question"', r":2: broken JSON"),
+        (prm.load_gsm8k, '{"question": "q", "answer": "a"}\n{"question"', r":2: not JSON"),
         (prm.load_gsm8k, '\n{"question": "q"}', r":2: no field 'answer'"),
         (prm.load_gsm8k, '{"question": 3, "answer": "a"}', r":1: question is a int: 3"),
         (prm.load_gsm8k, "[1]", r":1: no field 'question'"),
         (prm.load_svamp, "{}", r":1: expected a list, got dict"),
         (prm.load_svamp, '[{"Body": "b"}]', r"row 0: no field 'Answer'"),
-        (prm.load_strategyqa, '[\n{"question": }]', r":2: broken JSON"),
+        (prm.load_strategyqa, '[\n{"question": }]', r":2: not JSON"),
         (prm.load_asdiv, "<R><Problem>", r":1: broken XML"),
         (prm.load_asdiv, "<R><Problem ID='7'><Body>b</Body></Problem></R>", "7 has no Question"),
         (

@@ -102,14 +102,6 @@ def test_reads_questions(tmp_path):
     ]
 
 
-def test_a_line_ends_with_a_newline_alone(tmp_path):
-    path = tmp_path / "own.jsonl"
-    entry = {"question": "a\u2028b\u2029c?", "answer": "d\x85e"}
-    text = json.dumps(entry, ensure_ascii=False)
-    path.write_text(f"{text}\r\n{text}\n", encoding="utf-8", newline="")
-    assert unlearn.load_qa(path) == [unlearn.QA(**entry)] * 2
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -119,7 +111,7 @@ def test_a_line_ends_with_a_newline_alone(tmp_path):
         ('{"answer": "a"}', r"own.jsonl:1 .*'question'"),
         ('{"question": 1, "answer": "a"}', r"own.jsonl:1 .*'question'"),
         ("[1]", r"own.jsonl:1 must be an object"),
-        ("nonsense", r"own.jsonl:1 is not JSON"),
+        ("nonsense", r"own.jsonl:1: not JSON"),
         (
             '{"question": "a", "answer": "b", "paraphrased_answer": 3}',
             "'paraphrased_answer' must be a string",

@@ -35,7 +35,7 @@ def test_reads_a_folder(tmp_path):
     ("name", "content", "message"),
     [
         ("verbmem/forget.json", "[]", "must be a list that is not empty"),
-        ("verbmem/forget.json", "{", "is not JSON"),
+        ("verbmem/forget.json", "{", "forget.json:1: not JSON"),
         ("verbmem/forget.json", '[{"prompt": "a"}]', "entry 0, must be an object with prompt, gt"),
         ("privleak/forget.json", "[1]", "must be a list of texts"),
     ],
