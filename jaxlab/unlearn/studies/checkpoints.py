@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from jaxlab import lm, parallel
-from jaxlab.runs import Claim, Run, check_finite, digest, latest_step
+from jaxlab.runs import Claim, Run, check_finite, digest, latest_step, study_key
 from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, load_qa, split_indices
 from jaxlab.unlearn.methods import method_config
@@ -21,7 +21,6 @@ from jaxlab.unlearn.muse import RETRAINED_AUC, chunk_text, load_muse
 from jaxlab.unlearn.muse_evaluation import muse_scores
 from jaxlab.unlearn.objective import data_parallel_loss
 from jaxlab.unlearn.privacy import privleak
-from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.studies.tofu_bench import draw_refusals, take
 from jaxlab.unlearn.tofu import load_refusals, load_tofu
 from jaxlab.unlearn.tofu_evaluation import Evaluation
@@ -45,7 +44,7 @@ def measure_tofu(config, run: Run) -> list[Claim]:
     forget, retain = _questions(config)
     pairs = [(qa.question, qa.answer) for qa in forget]
     refusals = load_refusals()
-    drawn = draw_refusals(named_key(config, "checkpoint: refusals"), len(refusals), len(forget))
+    drawn = draw_refusals(study_key(config, "checkpoint: refusals"), len(refusals), len(forget))
     idk = [(qa.question, refusals[i]) for qa, i in zip(forget, drawn, strict=True)]
     rows = speaker.encode(pairs), speaker.encode([(qa.question, qa.answer) for qa in retain])
     sets, about = _tofu_sets(config, forget, retain)
@@ -215,9 +214,9 @@ def _train(
     if not constant_lr:
         schedule = warmup_linear(config.lr, per_epoch, config.epochs)
     optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
-    order_key = named_key(config, "checkpoint: order")
+    order_key = study_key(config, "checkpoint: order")
     order = np.asarray(epoch_order(order_key, count, steps, batch_size))
-    kept_key = named_key(config, "checkpoint: retain rows")
+    kept_key = study_key(config, "checkpoint: retain rows")
     kept = np.asarray(jax.random.randint(kept_key, order.shape, 0, len(retain.tokens)))
     reference = run.once(
         f"checkpoint_reference_{data}",
@@ -255,7 +254,7 @@ def _train(
         params,
         batch_at,
         steps=steps,
-        key=named_key(config, "checkpoint: training"),
+        key=study_key(config, "checkpoint: training"),
         state=state,
         on_eval=save,
         eval_every=per_epoch,

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, spread
+from jaxlab.runs import Claim, Run, holds, spread, study_key
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.divergence import divergence_curve
-from jaxlab.unlearn.studies.seeds import named_key
 
 BETAS = (0.1, 0.5, 1.0)
 POINTS, DIMENSION, STEPSIZE = 20, 400, 1.0
@@ -59,7 +58,7 @@ def _curves(config) -> dict:
         steps = config.divergence_steps
         return divergence_curve(x, y, theta, loss=loss, lr=STEPSIZE, num_steps=steps, beta=beta)
 
-    keys = jax.random.split(named_key(config, "divergence"), config.divergence_seeds)
+    keys = jax.random.split(study_key(config, "divergence"), config.divergence_seeds)
     npo = jax.vmap(jax.vmap(lambda key, beta: one(key, "npo", beta), (0, None)), (None, 0))
     return {
         "ga": jax.vmap(lambda key: one(key, "ga", 1.0))(keys),

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxlab.runs import Claim, Run, holds, progress, spread
+from jaxlab.runs import Claim, Run, holds, progress, spread, study_key
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.chain_model import ChainTransformer
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
 from jaxlab.unlearn.markov import CHAINS, markov_kl, markov_mixture, sample_markov
 from jaxlab.unlearn.methods import UnlearnConfig
-from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.training import relearn, unlearn
 from jaxlab.unlearn.types import LMBatch
 
@@ -55,9 +54,9 @@ class _Setting(NamedTuple):
     @classmethod
     def draw(cls, config, name: str) -> "_Setting":
         model = ChainTransformer(width=config.chain_width, num_layers=config.chain_layers)
-        init_key = named_key(config, f"chains, {name}: weights")
+        init_key = study_key(config, f"chains, {name}: weights")
         init = model.init(init_key, jnp.zeros((1, _LENGTH), jnp.int32))
-        data_key = named_key(config, f"chains, {name}: sequences")
+        data_key = study_key(config, f"chains, {name}: sequences")
         rows, test = _draw_chains(config, data_key, short=name == "length")
         return cls(model, init, rows, test, config, name)
 
@@ -65,7 +64,7 @@ class _Setting(NamedTuple):
         """Parameters after training on some of the chains."""
         rows = _joined(*(self.rows[chain] for chain in chains))
         batch_size = min(128, len(rows.tokens))
-        key = named_key(self.config, f"chains, {self.name}: training on {', '.join(chains)}")
+        key = study_key(self.config, f"chains, {self.name}: training on {', '.join(chains)}")
         return relearn(
             key,
             self.model.apply,
@@ -163,7 +162,7 @@ def _experiment(config, name: str) -> dict:
     original = setting.train(seen)
     start = jax.device_get(_divergences(setting.model, original, setting.test))
     optimizer = optax.adamw(_LEARNING_RATE, weight_decay=0.0)
-    unlearn_key = named_key(config, f"chains, {name}: unlearning")
+    unlearn_key = study_key(config, f"chains, {name}: unlearning")
     paths = {}
     for method, cfg in _METHODS[name].items():
         runs = []

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from jaxlab.runs import Claim, Run, progress
+from jaxlab.runs import Claim, Run, progress, study_key
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import scoring
 from jaxlab.unlearn.data import QA
@@ -11,7 +11,6 @@ from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.muse import MuseCorpus, chunk_text
 from jaxlab.unlearn.muse_evaluation import muse_scores
 from jaxlab.unlearn.privacy import privleak
-from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.studies.tofu_bench import (
     QUESTIONS_PER_AUTHOR,
     Bench,
@@ -51,7 +50,7 @@ def measure(config, run: Run, bench: Bench, start: Any) -> list[Claim]:
     kept = joined(texts["retain1"], asked["retain"])
 
     def train(name: str, params: Any, rows: LMBatch, **settings: Any) -> Any:
-        key = named_key(config, f"MUSE: {name}")
+        key = study_key(config, f"MUSE: {name}")
         return finetuned(bench, params, rows, key, config.muse_epochs, **settings)
 
     known = run.once("muse_original", lambda: train("original", start, everything))
@@ -167,7 +166,7 @@ def _unlearned(bench: Bench, known: Any, forget: LMBatch, kept: LMBatch, cfg) ->
     epochs = max(config.epochs // 2, 1)
     hidden_fn, head = scoring(bench.speaker.cfg)
     result = unlearn(
-        named_key(config, "MUSE: unlearning"),
+        study_key(config, "MUSE: unlearning"),
         hidden_fn,
         known,
         forget,

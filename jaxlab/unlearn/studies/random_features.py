@@ -1,15 +1,16 @@
 """N1, N3 and N7 on synthetic data: collapse, balance, and the way from NPO to gradient ascent."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, not_run, progress, spread
+from jaxlab.runs import Claim, Run, holds, not_run, progress, spread, study_key
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.methods import UnlearnConfig
 from jaxlab.unlearn.random_features import draw_problem, fit, unlearning_path
-from jaxlab.unlearn.studies.seeds import named_key, over_keys
 
 # The papers' method names with stepsize and beta for clouds apart (alpha = 1) and together (0).
 METHODS = {
@@ -136,9 +137,9 @@ def _vanishing_beta(config, sweep: dict) -> Claim:
 def _paths(config, alpha: float) -> dict:
     """Distances `[seeds, points]` of every method."""
     with jax.enable_x64(True):
-        found = over_keys(
+        found = _over_keys(
             functools.partial(_one_problem, config, alpha),
-            named_key(config, f"random features, alpha {alpha:g}"),
+            study_key(config, f"random features, alpha {alpha:g}"),
             config.feature_seeds,
         )
         return jax.device_get(found)
@@ -187,8 +188,8 @@ def _beta_paths(config) -> dict:
         return {"ga": path("ga", 1.0), "npo": npo}
 
     with jax.enable_x64(True):
-        key = named_key(config, "random features, beta to zero")
-        found = jax.device_get(over_keys(one, key, config.feature_seeds))
+        key = study_key(config, "random features, beta to zero")
+        found = jax.device_get(_over_keys(one, key, config.feature_seeds))
     found["npo"] = {name: path.swapaxes(0, 1) for name, path in found["npo"].items()}
     return found
 
@@ -213,3 +214,11 @@ def _judged(config, condition) -> str:
 
 def _setting(config) -> str:
     return f"{config.fit_steps} steps to fit, {config.feature_seeds} seeds"
+
+
+def _over_keys(function: Callable[[jax.Array], Any], key: jax.Array, count: int) -> Any:
+    """Results of `function` for `count` keys, stacked `[count, ...]`.
+
+    One after the other: the functions here are bound by arithmetic, where batching gains nothing.
+    """
+    return jax.jit(lambda keys: jax.lax.map(function, keys))(jax.random.split(key, count))

@@ -9,10 +9,9 @@ import numpy as np
 import optax
 
 from jaxlab import lm
-from jaxlab.runs import Claim, Run, holds
+from jaxlab.runs import Claim, Run, holds, study_key
 from jaxlab.unlearn.methods import method_config
 from jaxlab.unlearn.objective import make_objective
-from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.training import init_state, make_step, reference_logprobs
 from jaxlab.unlearn.types import LMBatch, UnlearnBatch
 
@@ -52,9 +51,9 @@ def _times(config) -> dict:
         d_ff=344,
         max_seq_len=_LENGTH,
     )
-    params = lm.init_params(named_key(config, "reference cost: weights"), cfg)
+    params = lm.init_params(study_key(config, "reference cost: weights"), cfg)
     apply_fn, optimizer = lm.make_apply_fn(cfg), optax.adamw(1e-5)
-    token_key = named_key(config, "reference cost: tokens")
+    token_key = study_key(config, "reference cost: tokens")
     tokens = jax.random.randint(token_key, (2, _ROWS, _LENGTH), 0, _VOCAB)
     forget, retain = (LMBatch(rows, rows) for rows in tokens)
     plain = UnlearnBatch(forget, retain)

@@ -15,11 +15,10 @@ import numpy as np
 import optax
 
 from jaxlab import lm
-from jaxlab.runs import Run, holds
+from jaxlab.runs import Run, holds, study_key
 from jaxlab.unlearn.answers import FORMATS, Speaker, scoring
 from jaxlab.unlearn.data import QA, split_indices
 from jaxlab.unlearn.methods import UnlearnConfig
-from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.tofu import load_refusals, load_tofu
 from jaxlab.unlearn.tofu_evaluation import Evaluation
 from jaxlab.unlearn.training import relearn, unlearn, warmup_linear
@@ -77,7 +76,7 @@ class Bench(NamedTuple):
 
     def key(self, use: str) -> jax.Array:
         """The key of one use of random numbers, with this model."""
-        return jax.random.fold_in(named_key(self.config, use), self.number)
+        return jax.random.fold_in(study_key(self.config, use), self.number)
 
     def split(self, percent: float) -> tuple[np.ndarray, np.ndarray]:
         """(retain, forget) row numbers of `authors`."""
@@ -123,7 +122,7 @@ def load_bench(config) -> Bench:
         pad_id=tokenizer.pad_id,
     )
     speaker = Speaker(tokenizer, cfg, lm.make_apply_fn(cfg), form, config.tofu_length)
-    drawn = draw_refusals(named_key(config, "refusals"), len(refusals), len(authors))
+    drawn = draw_refusals(study_key(config, "refusals"), len(refusals), len(authors))
     pairs = [(qa.question, qa.answer) for qa in authors]
     return Bench(
         speaker,
@@ -146,14 +145,14 @@ def draw_refusals(key: jax.Array, kinds: int, count: int) -> np.ndarray:
 def pretrained(bench: Bench, run: Run) -> Any:
     """Parameters that have read the other authors and the general questions."""
     config = bench.config
-    init = lm.init_params(named_key(config, "weights"), bench.speaker.cfg)
+    init = lm.init_params(study_key(config, "weights"), bench.speaker.cfg)
     if not config.tofu_pretraining:
         return init
 
     def train() -> Any:
         others = bench.speaker.encode([(qa.question, qa.answer) for qa in bench.pretraining])
         rows = joined(others, bench.general_rows)
-        key = named_key(config, "pretraining")
+        key = study_key(config, "pretraining")
         return finetuned(bench, init, rows, key, config.tofu_pretrain_epochs, _PRETRAIN_RATE, 32)
 
     return run.once("tofu_pretrained", train)

@@ -6,11 +6,10 @@ import jax
 import numpy as np
 import optax
 
-from jaxlab.runs import Claim, Run, progress
+from jaxlab.runs import Claim, Run, progress, study_key
 from jaxlab.unlearn import figures
 from jaxlab.unlearn.answers import answer_lengths, answer_nll, scoring
 from jaxlab.unlearn.data import relearn_subset
-from jaxlab.unlearn.studies.seeds import named_key
 from jaxlab.unlearn.studies.tofu_bench import Bench, retrained, take, verdict
 from jaxlab.unlearn.studies.tofu_quarter import PERCENT, Quarter
 from jaxlab.unlearn.training import relearn
@@ -58,9 +57,9 @@ def _attack(config, bench: Bench, models: Any, modes: tuple[str, ...]) -> dict:
     every = [jax.tree.map(lambda x, i=i: x[i], models) for i in range(_count(models))]
     before = np.array([_nll(bench, params, rows) for params in every])  # [models, rows]
     found = {"nll": before.mean(1)}
-    rows_key = named_key(config, "relearning: rows")
+    rows_key = study_key(config, "relearning: rows")
     hidden_fn, head = scoring(bench.speaker.cfg)
-    order_key = named_key(config, "relearning: order")
+    order_key = study_key(config, "relearning: order")
     for mode in modes:
         chosen = relearn_subset(rows_key, answer_lengths(rows), fraction=_SHARE, mode=mode)
         batch_size = min(_BATCH, len(chosen))
