@@ -23,6 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxlab.checks import check_at_least
+from jaxlab.dtypes import as_wide_float
 
 AXIS = "data"
 
@@ -118,9 +119,7 @@ def make_update(
 
     gradient = jax.grad(summed, has_aux=True)
     # Sums of many bfloat16 gradients, over micro-batches or devices, need float32.
-    wide = functools.partial(
-        jax.tree.map, lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    )
+    wide = functools.partial(jax.tree.map, as_wide_float)
 
     def accumulate(params, batch, key):
         if grad_accum == 1:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_at_least, check_equal_shapes
+from jaxlab.dtypes import as_float
 
 
 class ArmStats(NamedTuple):
@@ -101,12 +102,6 @@ def returns_to_arms(
     num_arms = returns.shape[0]
     check_num_arms(num_arms)
     return _returns_to_arms(returns, mask, _checked_sigma(sigma, num_arms))
-
-
-def as_float(values: ArrayLike) -> jax.Array:
-    """An array in its own floating dtype; integers become the default float."""
-    values = jnp.asarray(values)
-    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
 
 
 def is_concrete(*arrays: jax.Array) -> bool:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import ArmStats, as_float, check_num_arms
+from jaxlab.bandits.arms import ArmStats, check_num_arms
+from jaxlab.dtypes import as_float
 
 
 class BanditInstance(NamedTuple):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import as_float, is_concrete
+from jaxlab.bandits.arms import is_concrete
+from jaxlab.dtypes import as_float
 
 
 def bounded_sigma(low: float, high: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO
 
 from jaxlab.checks import check_choice
-from jaxlab.optim.losses import as_float
+from jaxlab.dtypes import as_float
 
 NORMALIZATIONS = ("max", "row", "none")
 # A BCOO entry of two int32 indices takes two to three times the room of a dense one, and its

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab.checks import check_choice
+from jaxlab.dtypes import as_float
 
 # Beyond this margin (below this log-value) a logistic loss is exp(-z) to the last bit but a few.
 _LOGISTIC_TAIL = 30.0
@@ -210,9 +211,3 @@ def phi(
     It is convex for the exponential loss, and not for the mean of logistic losses.
     """
     return -as_loss(loss, degree).inverse(log_risk(margins, loss, sample_weight, degree=degree))
-
-
-def as_float(array) -> jax.Array:
-    """Returns `array` in its own floating dtype; integers become JAX's default float."""
-    array = jnp.asarray(array)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)

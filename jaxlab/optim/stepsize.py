@@ -21,7 +21,8 @@ import numpy as np
 import optax
 
 from jaxlab.checks import check_choice
-from jaxlab.optim.losses import MarginLoss, as_float, as_loss, normalized_weights
+from jaxlab.dtypes import as_float
+from jaxlab.optim.losses import MarginLoss, as_loss, normalized_weights
 
 RULES = ("risk", "potential", "constant", "l2")
 _OBJECTIVES = ("risk", "log_risk")

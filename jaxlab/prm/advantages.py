@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_choice, check_equal_shapes
-from jaxlab.prm.masking import as_float, masked
+from jaxlab.dtypes import as_wide_float
+from jaxlab.prm.masking import masked
 
 SCALES = ("std", "none")
 
@@ -73,7 +74,7 @@ def group_advantages(
     Raises:
       ValueError: rewards that are not `[P, G]`, an unknown scale.
     """
-    rewards = as_float(rewards)
+    rewards = as_wide_float(rewards)
     if rewards.ndim != 2:
         raise ValueError(f"rewards must have shape [P, G], got {rewards.shape}")
     check_choice("scale", scale, SCALES)

@@ -5,19 +5,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_choice
+from jaxlab.dtypes import as_wide_float
 
 AGGREGATIONS = ("token", "sequence", "constant")
 
 
-def as_float(x: ArrayLike) -> jax.Array:
-    """`x` in its own float dtype, at least float32."""
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def masked(x: ArrayLike, mask: jax.Array, fill: float = 0.0) -> jax.Array:
     """`x` as floats with `fill` where the mask is off, so that no NaN there meets a gradient."""
-    return jnp.where(mask, as_float(x), fill)
+    return jnp.where(mask, as_wide_float(x), fill)
 
 
 def ratio(total: jax.Array, count: jax.Array) -> jax.Array:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_choice, check_equal_shapes
-from jaxlab.prm.masking import aggregate, as_float, masked, ratio
+from jaxlab.dtypes import as_wide_float
+from jaxlab.prm.masking import aggregate, masked, ratio
 
 _KL = {
     "k1": lambda d: d,
@@ -67,7 +68,7 @@ def ppo_loss(
     Raises:
       ValueError: shapes that differ, an unknown kind or aggregation, `beta` without a reference.
     """
-    advantages = as_float(advantages)
+    advantages = as_wide_float(advantages)
     mask = jnp.asarray(mask, bool)
     if advantages.ndim == 1 and mask.ndim == 2 and len(advantages) == len(mask):
         advantages = jnp.broadcast_to(advantages[:, None], mask.shape)
@@ -110,7 +111,7 @@ def kl_estimate(logp: ArrayLike, ref_logp: ArrayLike, kind: str = "k3") -> jax.A
     """
     check_equal_shapes(logp=logp, ref_logp=ref_logp)
     check_choice("kind", kind, _KL)
-    return _KL[kind](as_float(logp) - as_float(ref_logp))
+    return _KL[kind](as_wide_float(logp) - as_wide_float(ref_logp))
 
 
 def value_loss(

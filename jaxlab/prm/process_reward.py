@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_choice, check_equal_shapes
-from jaxlab.prm.masking import as_float, masked, ratio
+from jaxlab.dtypes import as_wide_float
+from jaxlab.prm.masking import masked, ratio
 from jaxlab.prm.steps import gather_steps, step_ends_from_tokens
 
 AGGREGATES = ("min", "prod", "last", "mean")
@@ -84,7 +85,7 @@ def as_reward_fn(
 
     def reward(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
         ends = step_ends_from_tokens(tokens, step_id, max_steps, lengths)
-        scores = jax.nn.sigmoid(gather_steps(as_float(step_logit_fn(tokens)), ends))
+        scores = jax.nn.sigmoid(gather_steps(as_wide_float(step_logit_fn(tokens)), ends))
         finished = ends >= 0
         return jnp.where(jnp.any(finished, axis=1), aggregate_steps(scores, finished, how), empty)
 

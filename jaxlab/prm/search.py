@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_equal_shapes
-from jaxlab.prm.masking import as_float
+from jaxlab.dtypes import as_wide_float
 
 _FLOOR = -1e4
 
@@ -48,7 +48,7 @@ def beam_search(
     def step(kept: Beam, key):
         keys = jax.random.split(key, beam)
         children, logp = jax.vmap(expand)(keys, kept.states)
-        gain = as_float(logp) + jnp.log(as_float(jax.vmap(jax.vmap(reward))(children)))
+        gain = as_wide_float(logp) + jnp.log(as_wide_float(jax.vmap(jax.vmap(reward))(children)))
         scores, best = jax.lax.top_k((kept.scores[:, None] + gain).reshape(-1), beam)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[best], children)
         return Beam(flat, scores), None
@@ -74,10 +74,10 @@ def guided_logits(cond: ArrayLike, uncond: ArrayLike, strength: ArrayLike) -> ja
       ValueError: shapes that differ.
     """
     check_equal_shapes(cond=cond, uncond=uncond)
-    cond = as_float(cond)
+    cond = as_wide_float(cond)
     allowed = cond > -jnp.inf
     c = jnp.where(allowed, _log_softmax(cond), 0)
-    u = jnp.maximum(_log_softmax(as_float(uncond)), _FLOOR)
+    u = jnp.maximum(_log_softmax(as_wide_float(uncond)), _FLOOR)
     mix = strength * c + (1 - strength) * u
     return _log_softmax(jnp.where(allowed, mix, -jnp.inf))
 

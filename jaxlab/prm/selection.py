@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_at_least, check_equal_shapes
-from jaxlab.prm.masking import as_float
+from jaxlab.dtypes import as_wide_float
 
 
 class Rerank(NamedTuple):
@@ -33,7 +33,7 @@ def best_of_n(scores: ArrayLike, valid: ArrayLike | None = None) -> jax.Array:
       ValueError: shapes that differ.
     """
     check_equal_shapes(scores=scores, valid=valid)
-    scores = as_float(scores)
+    scores = as_wide_float(scores)
     if valid is not None:
         scores = jnp.where(jnp.asarray(valid, bool), scores, -jnp.inf)
     return jnp.argmax(scores, axis=1).astype(jnp.int32)
@@ -57,7 +57,7 @@ def majority_vote(answer_ids: ArrayLike, weights: ArrayLike | None = None) -> ja
     check_equal_shapes(answer_ids=answer_ids, weights=weights)
     ids = jnp.asarray(answer_ids, jnp.int32)
     given = ids >= 0
-    weights = jnp.ones(ids.shape) if weights is None else as_float(weights)
+    weights = jnp.ones(ids.shape) if weights is None else as_wide_float(weights)
     agree = (ids[:, :, None] == ids[:, None, :]) & given[:, None, :]
     votes = jnp.sum(jnp.where(agree, weights[:, None, :], 0), axis=-1)
     winner = jnp.argmax(jnp.where(given, votes, -1), axis=1)
@@ -86,7 +86,7 @@ def rerank(
       ValueError: shapes that differ, k outside 1..K.
     """
     check_equal_shapes(logp=logp, reward=reward, lengths=lengths)
-    logp, reward = as_float(logp), as_float(reward)
+    logp, reward = as_wide_float(logp), as_wide_float(reward)
     if not 1 <= k <= logp.shape[1]:
         raise ValueError(f"k must lie in 1..{logp.shape[1]}, got {k}")
     if lengths is not None:
@@ -105,7 +105,7 @@ def expert_select(scores: ArrayLike, valid: ArrayLike, k: int, threshold: float 
     """
     check_equal_shapes(scores=scores, valid=valid)
     check_at_least("k", k, 1)
-    scores = as_float(scores)
+    scores = as_wide_float(scores)
     allowed = jnp.asarray(valid, bool) & (scores >= threshold)
     order = jnp.argsort(jnp.where(allowed, -scores, jnp.inf), axis=1, stable=True)
     rank = jnp.argsort(order, axis=1)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_choice, check_equal_shapes
-from jaxlab.prm.masking import as_float, ratio
+from jaxlab.dtypes import as_wide_float
+from jaxlab.prm.masking import ratio
 
 
 def mc_step_labels(
@@ -26,7 +27,7 @@ def mc_step_labels(
     """
     check_equal_shapes(successes=successes, counts=counts)
     check_choice("kind", kind, ("soft", "hard"))
-    successes, counts = as_float(successes), jnp.asarray(counts)
+    successes, counts = as_wide_float(successes), jnp.asarray(counts)
     valid = counts > 0
     share = ratio(successes, counts)
     labels = share if kind == "soft" else jnp.where(valid & (successes > 0), 1, 0)
@@ -40,7 +41,7 @@ def first_error(labels: ArrayLike, mask: ArrayLike) -> jax.Array:
       ValueError: shapes that differ.
     """
     check_equal_shapes(labels=labels, mask=mask)
-    wrong = jnp.asarray(mask, bool) & (as_float(labels) < 0.5)
+    wrong = jnp.asarray(mask, bool) & (as_wide_float(labels) < 0.5)
     num_steps = wrong.shape[-1]
     first = jnp.where(jnp.any(wrong, axis=-1), jnp.argmax(wrong, axis=-1), num_steps)
     return first.astype(jnp.int32)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_equal_shapes
-from jaxlab.prm.masking import as_float, masked
+from jaxlab.dtypes import as_wide_float
+from jaxlab.prm.masking import masked
 
 
 def step_ends_from_tokens(
@@ -77,6 +78,6 @@ def shape_rewards(
 
 
 def _take(values, index):
-    values, index = as_float(values), jnp.asarray(index)
+    values, index = as_wide_float(values), jnp.asarray(index)
     taken = jnp.take_along_axis(values, jnp.maximum(index, 0), axis=1)
     return jnp.where(index >= 0, taken, 0)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.dtypes import as_wide_float
+
 IGNORE_INDEX = -100
 
 
@@ -202,7 +204,7 @@ def _token_logprobs(logits: jax.Array, labels: jax.Array, ignore_index: int) -> 
 
 def _label_logprobs(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
     """Log-probabilities of labels `[...]` under logits `[..., V]`, 0 where not scored."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = as_wide_float(logits)
     # Relative to the largest, so that large logits do not cancel each other's digits.
     logits = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     # A masked sum, which is fused, and whose gradient is a mask; that of indexing is a scatter.

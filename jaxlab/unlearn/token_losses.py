@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.dtypes import as_wide_float
 from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 KL_DIRECTIONS = ("ref_to_model", "model_to_ref")
@@ -163,5 +164,4 @@ def _is_label(labels: jax.Array, logits: jax.Array) -> jax.Array:
 
 
 def _log_softmax(logits: jax.Array) -> jax.Array:
-    logits = jnp.asarray(logits)
-    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    return jax.nn.log_softmax(as_wide_float(logits), axis=-1)
