@@ -9,6 +9,7 @@ import pytest
 from jaxlab.runs import enable_compilation_cache, quick_compiler_flags
 
 pytest.register_assert_rewrite("tests.experiments")  # it asserts for several modules
+pytest_plugins = ["tests.peer_values"]
 
 # Nine tenths of the suite is compilation. The parallel tests need several devices on one machine;
 # the user's own flags come last, which win.

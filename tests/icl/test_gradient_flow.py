@@ -44,21 +44,27 @@ def test_trajectory_against_scipy():
     np.testing.assert_allclose(result.Gamma.ravel(), want[3:], rtol=1e-6)
 
 
-def test_trajectory_against_diffrax():
-    diffrax = pytest.importorskip("diffrax")
+def test_trajectory_against_diffrax(from_peer):
     prior, (beta, Gamma) = generic_prior(), random_start(2)
     result = icl.gradient_flow(beta, Gamma, prior, 4, num_steps=4000, dt=1.25e-4)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, args: flow_field(y, prior, 4)),
-        diffrax.Dopri8(),
-        0.0,
-        0.5,
-        1e-3,
-        GDBeta(jax.numpy.asarray(beta), jax.numpy.asarray(Gamma)),
-        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12),
-    )
-    np.testing.assert_allclose(result.Gamma, solution.ys.Gamma[0], rtol=1e-6)
-    np.testing.assert_allclose(result.beta, solution.ys.beta[0], rtol=1e-6)
+
+    def theirs():
+        import diffrax
+
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, args: flow_field(y, prior, 4)),
+            diffrax.Dopri8(),
+            0.0,
+            0.5,
+            1e-3,
+            GDBeta(jax.numpy.asarray(beta), jax.numpy.asarray(Gamma)),
+            stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12),
+        )
+        return {"beta": solution.ys.beta[0], "Gamma": solution.ys.Gamma[0]}
+
+    want = from_peer(theirs, "diffrax", rtol=1e-8)
+    np.testing.assert_allclose(result.Gamma, want["Gamma"], rtol=1e-6)
+    np.testing.assert_allclose(result.beta, want["beta"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))

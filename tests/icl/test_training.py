@@ -34,8 +34,7 @@ def test_sampled_training_descends_and_is_reproducible():
     chex.assert_trees_all_equal_dtypes(first.params, params)
 
 
-def test_training_against_the_same_steps_in_torch():
-    torch = pytest.importorskip("torch")
+def test_training_against_the_same_steps_in_torch(from_peer):
     prior = generic_prior(dim=2, dtype=np.float32)
     params = icl.init_ltb(jax.random.key(0), 2)
     ours = icl.train(
@@ -48,20 +47,27 @@ def test_training_against_the_same_steps_in_torch():
         batch_size=16,
         optimizer=optax.adam(1e-2),
     )
-    theirs = [torch.tensor(np.asarray(w), requires_grad=True) for w in params]
-    adam = torch.optim.Adam(theirs, lr=1e-2)
-    for key in jax.random.split(jax.random.key(1), 20):
-        prompts = icl.sample_prompts(key, prior, 4, 16)
-        E, target = (torch.tensor(np.asarray(x)) for x in prompts[:2])
-        P, V, K, Q, W1, W2 = theirs
-        keys = E * torch.tensor([1.0] * 4 + [0.0])
-        T = E + P.T @ V @ keys @ keys.mT @ K.T @ Q @ E / 4
-        loss = ((W2.T @ W1 @ T)[:, -1, -1] - target).square().mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-    for got, want in zip(ours.params, theirs, strict=True):
-        np.testing.assert_allclose(got, want.detach(), atol=2e-5)
+
+    def theirs():
+        import torch
+
+        weights = [torch.tensor(np.asarray(w), requires_grad=True) for w in params]
+        adam = torch.optim.Adam(weights, lr=1e-2)
+        for key in jax.random.split(jax.random.key(1), 20):
+            prompts = icl.sample_prompts(key, prior, 4, 16)
+            E, target = (torch.tensor(np.asarray(x)) for x in prompts[:2])
+            P, V, K, Q, W1, W2 = weights
+            keys = E * torch.tensor([1.0] * 4 + [0.0])
+            T = E + P.T @ V @ keys @ keys.mT @ K.T @ Q @ E / 4
+            loss = ((W2.T @ W1 @ T)[:, -1, -1] - target).square().mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        return {name: w.detach() for name, w in zip(params._fields, weights, strict=True)}
+
+    wanted = from_peer(theirs, "torch", atol=1e-5)
+    for name, got in ours.params._asdict().items():
+        np.testing.assert_allclose(got, wanted[name], atol=2e-5)
 
 
 def test_transformer_predicts_every_label_causally():

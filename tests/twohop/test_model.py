@@ -125,28 +125,33 @@ def test_parameters_are_initialised_as_torch_does():
     assert set(plain["layers"][0]) == {"wq", "wk", "wv", "wo"}
 
 
-def test_against_torch(batch):
-    torch = pytest.importorskip("torch")
-    functional = torch.nn.functional
+def test_against_torch(batch, from_peer):
     config = twohop.ModelConfig(dim=32, n_heads=2, n_layers=2)
     initial = perturbed(config)
-    params = jax.tree.map(lambda x: torch.tensor(np.asarray(x)), initial)
 
-    def norm(x, ln):
-        return functional.layer_norm(x, (32,), ln["scale"], ln["bias"])
+    def theirs():
+        import torch
+        from torch.nn import functional
 
-    def heads(x):
-        return x.unflatten(-1, (2, 16)).transpose(1, 2)
+        params = jax.tree.map(lambda x: torch.tensor(np.asarray(x)), initial)
 
-    x = params["tok"][torch.tensor(np.asarray(batch.tokens)).long()] + params["pos"]
-    for layer in params["layers"]:
-        h = norm(x, layer["ln1"])
-        q, k, v = (heads(h @ layer[name]) for name in ("wq", "wk", "wv"))
-        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + out.transpose(1, 2).flatten(2) @ layer["wo"]
-    want = norm(x, params["ln_f"]) @ params["unembed"]
+        def norm(x, ln):
+            return functional.layer_norm(x, (32,), ln["scale"], ln["bias"])
+
+        def heads(x):
+            return x.unflatten(-1, (2, 16)).transpose(1, 2)
+
+        x = params["tok"][torch.tensor(np.asarray(batch.tokens)).long()] + params["pos"]
+        for layer in params["layers"]:
+            h = norm(x, layer["ln1"])
+            q, k, v = (heads(h @ layer[name]) for name in ("wq", "wk", "wv"))
+            out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + out.transpose(1, 2).flatten(2) @ layer["wo"]
+        return {"logits": norm(x, params["ln_f"]) @ params["unembed"]}
+
+    want = from_peer(theirs, "torch", rtol=1e-4, atol=1e-5)
     got = twohop.forward(initial, batch.tokens, config)
-    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(got, want["logits"], rtol=1e-3, atol=1e-4)
 
 
 def test_interventions_replace_and_propagate(batch):
