@@ -17,7 +17,7 @@ from harness import parse_arguments, publish, side_by_side
 
 from jaxlab import parallel, twohop
 from jaxlab.runs import Claim, holds
-from jaxlab.twohop.training import advance
+from jaxlab.twohop.training import Piece, advance
 
 TASK = twohop.TaskConfig()
 SIZES = ((128, 256), (64, 128))  # (dim, batch)
@@ -68,7 +68,9 @@ def our_training(dim: int, batch: int, steps: int):
     model = twohop.ModelConfig(dim=dim)
     recipe = twohop.TrainConfig("adamw", 5e-4, batch_size=batch)
     chunk = jax.jit(
-        functools.partial(advance, task=TASK, model=model, train=recipe, num_steps=steps),
+        functools.partial(
+            advance, task=TASK, model=model, train=recipe, piece=Piece(steps, 0, steps)
+        ),
         donate_argnums=0,
     )
     params = twohop.init_params(jax.random.key(0), model)

@@ -75,7 +75,10 @@ def load_svamp(path: str | PathLike) -> Pairs:
 
 def load_strategyqa(path: str | PathLike) -> Pairs:
     """(question, "yes" or "no") of StrategyQA's JSON list; raises as `load_gsm8k`."""
-    return [(d.problem, d.answer) for d in load_strategyqa_decompositions(path)]
+    return [
+        (_field(row, "question", str, where), _yes_no(row, where))
+        for where, row in _json_list(path)
+    ]
 
 
 def load_strategyqa_decompositions(
@@ -92,7 +95,7 @@ def load_strategyqa_decompositions(
     rows = []
     for where, row in _json_list(path):
         questions = _field(row, "decomposition", list, where)
-        answer = "yes" if _field(row, "answer", bool, where) else "no"
+        answer = _yes_no(row, where)
         texts = _field(row, "facts", list, where) if facts else []
         before = max(0, len(questions) - 1)
         solutions = [*texts[:before], *[""] * (before - len(texts)), " ".join(texts[before:])]
@@ -154,6 +157,10 @@ def load_stepwise(path: str | PathLike) -> list[StepwiseRow]:
             raise ValueError(f"{where}: labels must lie in [0, 1], got {labels}")
         rows.append(StepwiseRow(_field(row, "prompt", str, where), steps, labels))
     return rows
+
+
+def _yes_no(row: Any, where: str) -> str:
+    return "yes" if _field(row, "answer", bool, where) else "no"
 
 
 def _json_list(path) -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,7 @@ def parse_number(s: str) -> Fraction | None:
       TypeError: `s` is no string.
     """
     check_text(s)
-    match = _NUMBER.fullmatch(s.strip())
+    match = _NUMBER.fullmatch(" ".join(s.split()))  # runs of spaces would take cubic time
     if match is None or (match["sign"] and match["inner"]):
         return None
     value = _fraction(match["digits"])

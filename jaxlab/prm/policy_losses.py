@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxlab.checks import check_choice, check_equal_shapes
 from jaxlab.dtypes import as_wide_float
-from jaxlab.prm.masking import aggregate, masked, ratio
+from jaxlab.prm.masking import aggregate, is_static_zero, masked, ratio
 
 _KL = {
     "k1": lambda d: d,
@@ -60,7 +60,7 @@ def ppo_loss(
       mask: `[B, T]`, true for valid tokens.
       clip_low, clip_high: the ratio counts within 1 - clip_low .. 1 + clip_high.
       ref_logp: `[B, T]` under the reference; needed for `beta`.
-      beta: weight of the divergence from it.
+      beta: weight of the divergence from it; may be traced.
       kl_kind: see `kl_estimate`.
       agg: "token" (over all valid tokens), "sequence" (mean of row means) or "constant" (over
         B T).
@@ -76,7 +76,7 @@ def ppo_loss(
         logp=logp, old_logp=old_logp, advantages=advantages, mask=mask, ref_logp=ref_logp
     )
     check_choice("kl_kind", kl_kind, _KL)
-    if beta and ref_logp is None:
+    if ref_logp is None and not is_static_zero(beta):
         raise ValueError(f"beta {beta} needs ref_logp")
     logp = masked(logp, mask)
     old_logp, advantages = (jax.lax.stop_gradient(masked(x, mask)) for x in (old_logp, advantages))

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxlab.checks import check_equal_shapes
 from jaxlab.dtypes import as_wide_float
-from jaxlab.prm.masking import masked
+from jaxlab.prm.masking import is_static_zero, masked
 
 
 def step_ends_from_tokens(
@@ -56,7 +56,7 @@ def shape_rewards(
       step_rewards, step_ends: `[B, S]`; an end of -1 is no step.
       mask: `[B, T]`, true for valid tokens.
       logp, ref_logp: `[B, T]` log-probabilities of policy and reference; for kl_coef only.
-      kl_coef: price of leaving the reference.
+      kl_coef: price of leaving the reference; may be traced.
 
     Raises:
       ValueError: shapes that differ, or a kl_coef without both log-probabilities.
@@ -70,7 +70,7 @@ def shape_rewards(
     slot = jnp.where(exists, ends, mask.shape[1])
     rewards = jnp.zeros(mask.shape, step_rewards.dtype)
     rewards = rewards.at[row, slot].add(step_rewards, mode="drop")
-    if not kl_coef:
+    if is_static_zero(kl_coef):
         return rewards
     if logp is None or ref_logp is None:
         raise ValueError(f"kl_coef {kl_coef} needs logp and ref_logp")

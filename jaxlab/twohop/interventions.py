@@ -82,6 +82,7 @@ def patch_sweep(
     """
     clean_tokens = check_tokens(clean_tokens, config)
     corrupt_tokens = check_tokens(corrupt_tokens, config)
+    answer, positions = jnp.asarray(answer), jnp.asarray(positions)
     check_equal_shapes(clean_tokens=clean_tokens, corrupt_tokens=corrupt_tokens)
     _, clean = forward_with_cache(params, clean_tokens, config)
     rows, layers, roles = jnp.arange(clean_tokens.shape[0]), config.n_layers + 1, positions.shape[1]

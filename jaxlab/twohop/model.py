@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab.checks import check_at_least, check_choice
+from jaxlab.dtypes import as_wide_float
 
 Params = dict[str, Any]
 
@@ -230,7 +231,7 @@ def _residual(params, tokens, config, changes=Interventions()):  # noqa: B008
 
 def _embed(params: Params, tokens: jax.Array, config: ModelConfig) -> jax.Array:
     tokens = check_tokens(tokens, config)
-    x = params["tok"][tokens]
+    x = jnp.asarray(params["tok"])[tokens]
     return x + params["pos"][: tokens.shape[1]] if config.pos == "learned" else x
 
 
@@ -258,7 +259,7 @@ def _merged_attention(layer, query, keys, visible, config: ModelConfig) -> jax.A
 
 
 def _softmax(logits: jax.Array, visible: jax.Array) -> jax.Array:
-    weights = jax.nn.softmax(jnp.where(visible, logits, _MASKED).astype(jnp.float32), axis=-1)
+    weights = jax.nn.softmax(as_wide_float(jnp.where(visible, logits, _MASKED)), axis=-1)
     return jnp.where(visible, weights, 0).astype(logits.dtype)
 
 

@@ -261,9 +261,11 @@ def score_next_token(
         )
     probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
     target = jnp.take_along_axis(probs, target_ids[:, None], axis=1)[:, 0]
+    alone = other_ids.shape[1] == 0
+    if alone:
+        other_ids = other_ids.astype(jnp.int32)  # of empty rows numpy makes floats
     others = jnp.take_along_axis(probs, other_ids, axis=1)
     nan = jnp.full((), jnp.nan)
-    alone = other_ids.shape[1] == 0
     mean_other = nan if alone else others.mean(1)
     return PromptScores(
         target.mean(),

@@ -11,6 +11,7 @@ from jaxlab import parallel
 from jaxlab.twohop.model import ModelConfig, init_params
 from jaxlab.twohop.task import TaskConfig, sample_batch
 from jaxlab.twohop.training import (
+    Piece,
     TrainConfig,
     TrainProgress,
     TrainResult,
@@ -21,7 +22,7 @@ from jaxlab.twohop.training import (
     is_kept,
     is_over,
     make_optimizer,
-    next_steps,
+    pieces,
     records_like,
     warn_if_stuck,
 )
@@ -65,12 +66,15 @@ def train_seeds(
 
     state, history, kept = progress
     while (active := _active(history, train, keys.shape[0])).any():
-        program = _program(task, model, train, next_steps(history, train), devices)
-        state, row = program(state, shard(active), data_keys, batches)
-        history = append(history, _on_host(row))
-        step = int(history["step"][-1].max())
-        if is_kept(step, train):
-            kept = kept | {step: _on_host(state.params)}
+        losses = []
+        for piece in pieces(history, train):
+            program = _program(task, model, train, piece, devices)
+            state, row = program(state, shard(active), data_keys, batches)
+            losses.append(row["loss"] * (piece.num_steps / piece.chunk))
+            step = int(row["step"].max())
+            if is_kept(step, train):
+                kept = kept | {step: _on_host(state.params)}
+        history = append(history, _on_host(row | {"loss": sum(losses)}))
         for seed in np.flatnonzero(active):
             warn_if_stuck({name: x[:, seed] for name, x in history.items()}, train)
         if on_eval is not None:
@@ -116,10 +120,10 @@ def _initial(keys, model: ModelConfig, train: TrainConfig, devices) -> parallel.
 
 @functools.lru_cache(maxsize=16)
 def _program(
-    task: TaskConfig, model: ModelConfig, train: TrainConfig, num_steps: int, devices: tuple
+    task: TaskConfig, model: ModelConfig, train: TrainConfig, piece: Piece, devices: tuple
 ):
     def chunk(state, active, data_key, batch):
-        moved, loss = advance(state, data_key, task, model, train, num_steps)
+        moved, loss = advance(state, data_key, task, model, train, piece)
         state = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, state)
         return state, evaluate(state.params, batch, model) | {"loss": loss, "step": state.step}
 

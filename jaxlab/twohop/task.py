@@ -131,12 +131,13 @@ def counterfactual(batch: TwoHopBatch, kind: str, other: jax.Array) -> TwoHopBat
       ValueError: an unknown kind.
     """
     check_choice("kind", kind, COUNTERFACTUALS)
+    batch, other = jax.tree.map(jnp.asarray, (batch, other))
     rows = jnp.arange(batch.tokens.shape[0])
     pair = jnp.stack([batch.target, other], axis=1)
     tokens, chains, positions, target = batch.tokens, batch.chains, batch.positions, batch.target
     if kind == "query":
         tokens = tokens.at[:, -1].set(chains[rows, other, 0])
-        target = jnp.asarray(other, target.dtype)
+        target = other.astype(target.dtype)
     elif kind == "bridge":
         # The bridges stand for their second premises, which go along with them.
         tokens = _swap_tokens(tokens, positions[rows[:, None], pair, 1])

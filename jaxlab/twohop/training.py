@@ -1,6 +1,7 @@
 """Training the decoder on fresh problems, with the mechanisms' observables along the way."""
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import optax
 
 from jaxlab import parallel
 from jaxlab.checks import check_at_least, check_choice
+from jaxlab.dtypes import as_wide_float
 from jaxlab.twohop.model import (
     ModelConfig,
     Params,
@@ -40,7 +42,7 @@ class TrainConfig:
       eval_size: problems of an evaluation.
       stop_accuracy: accuracy at which to stop; None goes on to `steps`.
       stop_after: steps to go on after that.
-      keep_every: steps between kept checkpoints, a multiple of `eval_every`; 0 keeps none.
+      keep_every: steps between kept checkpoints; 0 keeps none.
 
     Raises:
       ValueError: a number out of range or an unknown optimizer.
@@ -98,6 +100,14 @@ class TrainProgress(NamedTuple):
     checkpoints: dict[int, Params]
 
 
+class Piece(NamedTuple):
+    """`num_steps` steps from the `offset`-th on of a chunk of `chunk` between two evaluations."""
+
+    chunk: int
+    offset: int
+    num_steps: int
+
+
 def loss_fn(params: Params, batch: TwoHopBatch, config: ModelConfig) -> jax.Array:
     """Mean cross-entropy `[]` at the query, in nats."""
     total, count = loss_sums(params, batch, config)
@@ -106,7 +116,7 @@ def loss_fn(params: Params, batch: TwoHopBatch, config: ModelConfig) -> jax.Arra
 
 def loss_sums(params: Params, batch: TwoHopBatch, config: ModelConfig) -> tuple[jax.Array, int]:
     """`loss_fn` as a sum and its weight, for training steps that split a batch."""
-    logits = query_logits(params, batch.tokens, config).astype(jnp.float32)
+    logits = as_wide_float(query_logits(params, batch.tokens, config))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.answer)
     return losses.sum(), losses.shape[0]
 
@@ -152,13 +162,14 @@ def train(
     eval_batch = sample_batch(eval_key, task, train.eval_size)
     state, history, kept = progress
     while not is_over(history, train):
-        num_steps = next_steps(history, train)
-        state, loss = _chunk(state, data_key, task, model, train, num_steps)
-        row = _evaluate(state.params, eval_batch, model) | {"loss": loss, "step": state.step}
+        losses = []
+        for piece in pieces(history, train):
+            state, loss = _chunk(state, data_key, task, model, train, piece)
+            losses.append(loss * (piece.num_steps / piece.chunk))
+            if is_kept(int(state.step), train):
+                kept = kept | {int(state.step): jax.device_get(state.params)}
+        row = _evaluate(state.params, eval_batch, model) | {"loss": sum(losses), "step": state.step}
         history = append(history, jax.device_get(row))
-        step = int(state.step)
-        if is_kept(step, train):
-            kept = kept | {step: jax.device_get(state.params)}
         warn_if_stuck(history, train)
         if on_eval is not None:
             on_eval(TrainProgress(state, history, kept))
@@ -186,8 +197,8 @@ def records_like(
     row = jax.eval_shape(lambda p: evaluate(p, batch, model), params)
     history = {name: np.zeros((count, *x.shape), x.dtype) for name, x in row.items()}
     history |= {"loss": np.zeros(count, np.float32), "step": np.zeros(count, np.int32)}
-    evaluated = {min(e * train.eval_every, train.steps) for e in range(1, count + 1)}
-    kept = {at: jax.device_get(params) for at in sorted(evaluated) if is_kept(at, train)}
+    last = min(count * train.eval_every, train.steps)
+    kept = {at: jax.device_get(params) for at in range(1, last + 1) if is_kept(at, train)}
     return history, kept
 
 
@@ -205,9 +216,9 @@ def advance(
     task: TaskConfig,
     model: ModelConfig,
     train: TrainConfig,
-    num_steps: int,
+    piece: Piece,
 ) -> tuple[parallel.TrainState, jax.Array]:
-    """`num_steps` steps, problems included, and their mean loss; traceable."""
+    """The steps of a piece, problems included, and their mean loss; traceable."""
     update = parallel.make_update(
         lambda params, batch, _: loss_sums(params, batch, model), make_optimizer(train)
     )
@@ -217,18 +228,18 @@ def advance(
         return state, metrics["loss"]
 
     # The step is the place in the stream of problems, so a resumed run draws the same.
-    keys = jax.random.split(jax.random.fold_in(key, state.step), num_steps)
-    state, losses = jax.lax.scan(body, state, keys)
+    keys = jax.random.split(jax.random.fold_in(key, state.step - piece.offset), piece.chunk)
+    state, losses = jax.lax.scan(body, state, keys[piece.offset : piece.offset + piece.num_steps])
     return state, losses.mean()
 
 
-_chunk = jax.jit(advance, static_argnames=("task", "model", "train", "num_steps"), donate_argnums=0)
+_chunk = jax.jit(advance, static_argnames=("task", "model", "train", "piece"), donate_argnums=0)
 
 
 def evaluate(params: Params, batch: TwoHopBatch, model: ModelConfig) -> dict[str, Any]:
     """One row of the history, but for what only training knows; traceable."""
     logits, cache = forward_with_cache(params, batch.tokens, model)
-    logits = logits[:, -1].astype(jnp.float32)
+    logits = as_wide_float(logits[:, -1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.answer)
     return {
         "eval_loss": losses.mean(),
@@ -248,10 +259,13 @@ def append(history: dict[str, np.ndarray], row: dict[str, Any]) -> dict[str, np.
     return {name: np.concatenate([history[name], np.asarray(row[name])[None]]) for name in history}
 
 
-def next_steps(history: dict[str, np.ndarray], train: TrainConfig) -> int:
-    """Steps until the next evaluation; fewer where training ends before it."""
+def pieces(history: dict[str, np.ndarray], train: TrainConfig) -> list[Piece]:
+    """The steps until the next evaluation, or the end, cut where parameters are kept."""
     done = int(np.max(history["step"][-1])) if history else 0
-    return min(train.eval_every, train.steps - done)
+    chunk = min(train.eval_every, train.steps - done)
+    inside = [offset for offset in range(1, chunk) if is_kept(done + offset, train)]
+    ends = itertools.pairwise([0, *inside, chunk])
+    return [Piece(chunk, start, end - start) for start, end in ends]
 
 
 def is_kept(step: int, train: TrainConfig) -> bool:

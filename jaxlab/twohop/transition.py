@@ -71,18 +71,18 @@ def first_crossing(steps: ArrayLike, values: ArrayLike, threshold: float) -> flo
     """The first step with a value of at least `threshold`; NaN if there is none.
 
     Raises:
-      ValueError: as `phase_transition`.
+      ValueError: as `phase_transition`, but that one point is enough.
     """
-    steps, values = _curve(steps, values)
+    steps, values = _curve(steps, values, least=1)
     crossed = np.flatnonzero(values >= threshold)
     return float(steps[crossed[0]]) if crossed.size else float("nan")
 
 
-def _curve(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _curve(steps: ArrayLike, values: ArrayLike, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     steps, values = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    if steps.ndim != 1 or steps.shape != values.shape or steps.size < 2:
+    if steps.ndim != 1 or steps.shape != values.shape or steps.size < least:
         raise ValueError(
-            f"steps and values must be vectors of one length >= 2, got {steps.shape} and "
+            f"steps and values must be vectors of one length >= {least}, got {steps.shape} and "
             f"{values.shape}"
         )
     if not (np.diff(steps) > 0).all():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.checks import check_at_least, check_equal_shapes
+from jaxlab.dtypes import as_wide_float
 from jaxlab.unlearn.static_checks import require_not_negative
 
 
@@ -22,7 +23,7 @@ def rmu_loss(acts: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
     Raises:
       ValueError: shapes that do not fit.
     """
-    acts, target, mask = jnp.asarray(acts), jnp.asarray(target), jnp.asarray(mask)
+    acts, target, mask = as_wide_float(acts), as_wide_float(target), jnp.asarray(mask)
     if acts.ndim != 3 or target.shape != acts.shape[2:]:
         raise ValueError(
             f"acts [B, T, D] and target [D] must agree, got {acts.shape} and {target.shape}"

@@ -150,6 +150,6 @@ def _as_qa(where: str, entry: Any) -> QA:
     if not isinstance(paraphrase, str | None):
         raise ValueError(f"{where}: field 'paraphrased_answer' must be a string")
     wrong = entry.get("perturbed_answer") or ()
-    if isinstance(wrong, str) or not all(isinstance(text, str) for text in wrong):
+    if not isinstance(wrong, list | tuple) or not all(isinstance(text, str) for text in wrong):
         raise ValueError(f"{where}: field 'perturbed_answer' must be a list of strings")
     return QA(entry["question"], entry["answer"], paraphrase, tuple(wrong))

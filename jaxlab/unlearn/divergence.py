@@ -56,7 +56,7 @@ def divergence_curve(
 
 @functools.partial(jax.jit, static_argnames=("loss", "num_steps"))
 def _curve(x, y, theta0, loss, lr, num_steps, beta):
-    signed = (2 * y - 1).astype(x.dtype)[:, None] * x
+    signed = (2 * y.astype(x.dtype) - 1)[:, None] * x
 
     def log_prob(theta):
         return jax.nn.log_sigmoid(signed @ theta)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.checks import check_at_least
+from jaxlab.dtypes import as_wide_float
 
 CHAINS = ("retain", "forget1", "forget2")
 
@@ -99,6 +100,7 @@ def markov_kl(logits: jax.Array, tokens: jax.Array, trans: jax.Array) -> jax.Arr
             f"{tokens.shape} and {trans.shape}"
         )
     true = trans[tokens[:, :-1]]
-    log_model = jax.nn.log_softmax(logits[:, :-1], axis=-1)
-    log_true = jnp.log(jnp.where(true > 0, true, 1))
-    return jnp.mean(jnp.sum(true * (log_true - log_model), axis=-1))
+    log_model = jax.nn.log_softmax(as_wide_float(logits[:, :-1]), axis=-1)
+    possible = true > 0
+    log_ratio = jnp.log(jnp.where(possible, true, 1)) - jnp.where(possible, log_model, 0)
+    return jnp.mean(jnp.sum(true * log_ratio, axis=-1))

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_equal_shapes
+from jaxlab.dtypes import as_wide_float
 from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 
 def ga_loss(logp: jax.Array) -> jax.Array:
     """Gradient ascent on the negative log-likelihood: log pi itself, unbounded below."""
-    return jnp.asarray(logp)
+    return as_wide_float(logp)
 
 
 def npo_loss(logp: jax.Array, ref_logp: jax.Array, *, beta: float) -> jax.Array:
@@ -131,14 +132,14 @@ def kto_loss(logp: jax.Array, ref_logp: jax.Array, z_ref: jax.Array, *, beta: fl
 def _log_ratio(logp: ArrayLike, ref_logp: ArrayLike, beta: float) -> jax.Array:
     require_positive("beta", beta)
     check_equal_shapes(logp=logp, ref_logp=ref_logp)
-    return jnp.asarray(logp) - jnp.asarray(ref_logp)
+    return as_wide_float(logp) - as_wide_float(ref_logp)
 
 
 def _simnpo_margin(logp: ArrayLike, length: ArrayLike, beta: float, gamma: float) -> jax.Array:
     require_positive("beta", beta)
     require_not_negative("gamma", gamma)
     check_equal_shapes(logp=logp, length=length)
-    return beta * (jnp.asarray(logp) / _at_least_one(length)) + gamma
+    return beta * (as_wide_float(logp) / _at_least_one(length)) + gamma
 
 
 def _at_least_one(length: ArrayLike) -> jax.Array:

@@ -75,7 +75,7 @@ def wga_loss(token_logp: jax.Array, mask: jax.Array, *, beta: float = 1.0) -> ja
 def wga_terms(token_logp: jax.Array, *, beta: float = 1.0) -> jax.Array:
     """The summands of `wga_loss`, `[B, T]`."""
     require_positive("beta", beta)
-    token_logp = jnp.asarray(token_logp)
+    token_logp = as_wide_float(token_logp)
     return jax.lax.stop_gradient(jnp.exp(beta * token_logp)) * token_logp
 
 
@@ -98,7 +98,7 @@ def satimp_loss(
     """
     require_not_negative("beta1", beta1)
     require_not_negative("beta2", beta2)
-    token_logp = jnp.asarray(token_logp)
+    token_logp = as_wide_float(token_logp)
     weight = jnp.exp(beta1 * token_logp) * jnp.maximum(-jnp.expm1(token_logp), 0) ** beta2
     return masked_mean(jax.lax.stop_gradient(weight) * token_logp, mask)
 

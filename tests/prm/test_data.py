@@ -33,6 +33,14 @@ def test_loads_the_shipped_sets():
     assert np.bincount(steps).tolist() == [0, 18, 626, 1219, 342, 85]
 
 
+def test_strategyqa_without_decompositions(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text('[{"question": "Is it?", "answer": true}]')
+    assert prm.load_strategyqa(path) == [("Is it?", "yes")]
+    with pytest.raises(ValueError, match="row 0: no field 'decomposition'"):
+        prm.load_strategyqa_decompositions(path)
+
+
 def test_facts_of_strategyqa_are_solutions():
     first, second = prm.load_strategyqa_decompositions(prm.problem_set("strategyqa"), facts=True)[
         :2

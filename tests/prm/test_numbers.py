@@ -39,6 +39,11 @@ def test_is_no_number(text):
     assert prm.parse_number(text) is None
 
 
+def test_long_runs_of_spaces_cost_nothing():
+    assert prm.parse_number("-" + " " * 100_000 + "x") is None
+    assert prm.parse_number("- $" + "\n" * 100_000 + "3") == -3
+
+
 @given(st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=10**4))
 def test_a_printed_number_is_read_back_to_ten_decimals(value):
     printed = prm.format_number(value)

@@ -134,6 +134,18 @@ def test_jit_and_vmap():
     np.testing.assert_allclose(jax.vmap(prm.ppo_loss)(*stacked).loss, [want.loss] * 2, rtol=1e-6)
 
 
+def test_the_weight_of_the_divergence_may_be_traced():
+    logp, old, ref, advantages, mask = batch(7)
+
+    def loss(beta):
+        return prm.ppo_loss(logp, old, advantages, mask, ref_logp=ref, beta=beta).loss
+
+    want = [loss(beta) for beta in (0.0, 0.1)]
+    np.testing.assert_allclose(jax.vmap(loss)(jnp.array([0.0, 0.1])), want, rtol=1e-6)
+    with pytest.raises(ValueError, match="needs ref_logp"):
+        jax.jit(lambda beta: prm.ppo_loss(logp, old, advantages, mask, beta=beta).loss)(0.1)
+
+
 X = np.ones((2, 3))
 
 

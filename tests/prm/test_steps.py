@@ -38,6 +38,8 @@ def test_shaped_rewards():
     np.testing.assert_allclose(plain, [[0, 1, 0, 2], [3, 0, 0, 0]])
     priced = prm.shape_rewards(rewards, ends, mask, logp, ref, 0.1)
     np.testing.assert_allclose(priced, plain - 0.05 * mask, atol=1e-6)
+    traced = jax.jit(lambda price: prm.shape_rewards(rewards, ends, mask, logp, ref, price))
+    np.testing.assert_allclose(traced(0.1), priced, atol=1e-6)
 
 
 def test_refuses():

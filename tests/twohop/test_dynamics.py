@@ -82,6 +82,7 @@ def test_phase_report():
     assert np.isnan(at_once.onset)
     assert twohop.first_crossing(steps, p, 0.5) == 600
     assert np.isnan(twohop.first_crossing(steps, p, 0.99))
+    assert twohop.first_crossing([100], [0.5], 0.4) == 100
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,9 @@ def test_knockout_refuses(batch):
 def test_patches_trace_the_circuits_flow(batch, sequential, kind, carriers):
     params, config, *_ = sequential
     corrupt = twohop.counterfactual(batch, kind, (batch.target + 1) % 5)
+    positions = np.asarray(twohop.role_positions(batch))
     sweep = twohop.patch_sweep(
-        params, batch.tokens, corrupt.tokens, batch.answer, twohop.role_positions(batch), config
+        params, batch.tokens, corrupt.tokens, np.asarray(batch.answer), positions, config
     )
     want = np.zeros((4, 5))
     for place in carriers:

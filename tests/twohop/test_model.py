@@ -94,6 +94,21 @@ def test_three_forward_passes_are_the_definition(config, batch):
     assert cache.values.shape == (config.n_layers, 6, config.n_heads, 22, config.head_dim)
 
 
+def test_double_precision_is_kept(batch):
+    config = CONFIGS[3]
+    kept = jax.device_get(perturbed(config))  # NumPy, as the checkpoints of a run are
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: np.asarray(x, np.float64), kept)
+        want = reference(params, batch.tokens, config)
+        logits = jax.jit(lambda tokens: twohop.forward(params, tokens, config))(batch.tokens)
+        np.testing.assert_allclose(logits, want, rtol=1e-10, atol=1e-10)
+        fast = twohop.query_logits(params, batch.tokens, config)
+        np.testing.assert_allclose(fast, want[:, -1], rtol=1e-10, atol=1e-10)
+        right = want[np.arange(6), -1, batch.answer]
+        loss = np.mean(np.log(np.exp(want[:, -1]).sum(-1)) - right)
+        np.testing.assert_allclose(twohop.loss_fn(params, batch, config), loss, rtol=1e-12)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_fast_path_has_the_same_gradients(config, batch):
     params = perturbed(config)

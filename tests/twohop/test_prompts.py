@@ -115,8 +115,9 @@ def test_scores_against_numpy():
         (p[:, None] > q).all(1).mean(),
     ]
     np.testing.assert_allclose(got, want, rtol=1e-5)
-    alone = twohop.score_next_token(logits, target, np.zeros((50, 0), int))
-    assert np.isnan([alone.p_other, alone.se_other]).all()
-    assert alone.accuracy_ends == 1
+    for nobody in (np.zeros((50, 0), int), [()] * 50):
+        alone = twohop.score_next_token(logits, target, nobody)
+        assert np.isnan([alone.p_other, alone.se_other]).all()
+        assert alone.accuracy_ends == 1
     with pytest.raises(ValueError, match=r"\(50, 20\), \(49,\) and \(50, 3\)"):
         twohop.score_next_token(logits, target[:49], others)

@@ -56,6 +56,16 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     chex.assert_trees_all_equal(resumed, whole)
 
 
+def test_parameters_are_kept_between_evaluations_too():
+    often = dataclasses.replace(FAST, steps=20, keep_every=15, stop_accuracy=None)
+    results = twohop.train_seeds(KEYS[:2], TASK, MODEL, often)
+    for key, got in zip(KEYS, results, strict=False):
+        want = twohop.train(key, TASK, MODEL, often)
+        assert set(got.checkpoints) == {15}
+        chex.assert_trees_all_close(got.checkpoints, want.checkpoints, atol=1e-3)
+        chex.assert_trees_all_close(got.history, want.history, rtol=1e-3, atol=1e-4)
+
+
 def test_devices_must_divide_the_seeds():
     assert [len(_devices(count, None)) for count in (1, 3, 4, 6)] == [1, 3, 4, 3]
     with pytest.raises(ValueError, match="cannot be split over 2 device"):

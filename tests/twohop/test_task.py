@@ -86,6 +86,14 @@ def test_counterfactuals_change_one_hop_and_stay_consistent(kind):
         np.testing.assert_array_equal(got, want)
 
 
+def test_batches_on_the_host_are_batches():
+    batch = twohop.sample_batch(jax.random.key(1), twohop.TaskConfig(n_chains=4), 8)
+    other = np.asarray((batch.target + 1) % 4)
+    got = twohop.counterfactual(jax.device_get(batch), "bridge", other)
+    for a, b in zip(got, twohop.counterfactual(batch, "bridge", other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_roles_jit_and_vmap():
     task = twohop.TaskConfig(n_chains=3, n_onehop=2)
     keys = jax.random.split(jax.random.key(2), 3)

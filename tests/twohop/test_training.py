@@ -86,6 +86,20 @@ def test_checkpoints_stopping_and_warm_start():
     assert 0 < abs(moved["tok"] - start["tok"]).max() < 1
 
 
+def test_parameters_are_kept_between_evaluations_too():
+    """And keeping them changes nothing but the order of a sum."""
+    often = dataclasses.replace(FAST, steps=50, keep_every=15, stop_accuracy=None)
+    seen = []
+    result = twohop.train(jax.random.key(0), TASK, MODEL, often, on_eval=seen.append)
+    assert set(result.checkpoints) == {15, 30, 45}
+    np.testing.assert_array_equal(result.history["step"], [20, 40, 50])
+    without = twohop.train(jax.random.key(0), TASK, MODEL, dataclasses.replace(often, keep_every=0))
+    chex.assert_trees_all_close(result.params, without.params, atol=1e-5)
+    chex.assert_trees_all_close(result.history, without.history, rtol=1e-4, atol=1e-5)
+    like = training.progress_like(TASK, MODEL, often, 50)
+    chex.assert_trees_all_equal_shapes_and_dtypes(like.checkpoints, seen[-1].checkpoints)
+
+
 def test_the_last_chunk_ends_where_the_steps_do():
     short = dataclasses.replace(FAST, steps=50, stop_accuracy=None)
     result = twohop.train(jax.random.key(0), TASK, MODEL, short)

@@ -120,6 +120,10 @@ def test_reads_questions(tmp_path):
             '{"question": "a", "answer": "b", "perturbed_answer": "x"}',
             "'perturbed_answer' must be a list",
         ),
+        (
+            '{"question": "a", "answer": "b", "perturbed_answer": 5}',
+            "own.jsonl:1: field 'perturbed_answer' must be a list",
+        ),
     ],
 )
 def test_refuses_files(content, message, tmp_path):

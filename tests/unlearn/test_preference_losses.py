@@ -63,6 +63,18 @@ def test_kto_reference_is_the_mean_log_ratio_without_gradient():
     np.testing.assert_array_equal(slope, 0)
 
 
+def test_half_precision_is_computed_in_float32():
+    logp, ref = (jnp.array([x], jnp.bfloat16) for x in (-200.0, -150.0))
+    for got, want in (
+        (unlearn.ga_loss(logp), -200),
+        (unlearn.npo_loss(logp, ref, beta=0.1), 20 * np.log1p(np.exp(-5))),
+        (unlearn.simnpo_loss(logp, jnp.array([10]), beta=0.1), 20 * np.log1p(np.exp(-2))),
+        (unlearn.kto_reference(logp, ref, beta=0.1), -5),
+    ):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_ga_is_the_log_probability():
     np.testing.assert_array_equal(unlearn.ga_loss(jnp.array([-2.0, -3.0])), [-2, -3])
 

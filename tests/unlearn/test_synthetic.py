@@ -43,6 +43,14 @@ def test_ascent_leaves_linearly_and_npo_logarithmically():
     assert preference[4000] / preference[2000] < 1.3
 
 
+def test_labels_of_any_dtype_are_the_same_labels():
+    settings = {"loss": "npo", "lr": 0.1, "num_steps": 3}
+    want = unlearn.divergence_curve(X, Y, THETA, **settings)
+    for dtype in (np.uint8, bool, np.float32):
+        got = unlearn.divergence_curve(X, Y.astype(dtype), THETA, **settings)
+        np.testing.assert_array_equal(got, want)
+
+
 def test_curve_refuses():
     with pytest.raises(ValueError, match="loss must be one of ga, npo"):
         unlearn.divergence_curve(X, Y, THETA, loss="dpo", lr=1.0, num_steps=1)
@@ -154,6 +162,16 @@ def test_divergence_from_the_chain():
     )
     with pytest.raises(ValueError, match=r"got \(2, 4, 3\), \(2, 4\) and \(4, 4\)"):
         unlearn.markov_kl(logits, tokens, np.eye(4))
+
+
+def test_the_chain_itself_diverges_by_nothing():
+    trans = np.array([[0.5, 0.5, 0], [0.2, 0.3, 0.5], [1, 0, 0]])
+    tokens = RNG.integers(0, 3, (2, 5))
+    with np.errstate(divide="ignore"):
+        logits = np.log(trans)[tokens]  # -inf where the chain never goes
+    np.testing.assert_allclose(unlearn.markov_kl(logits, tokens, trans), 0, atol=1e-6)
+    gradient = jax.grad(unlearn.markov_kl)(jnp.asarray(logits), tokens, trans)
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(
