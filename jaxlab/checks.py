@@ -1,5 +1,6 @@
 """Checks of arguments that several rooms make, in one wording."""
 
+import numbers
 from collections.abc import Collection
 from typing import Any
 
@@ -16,6 +17,11 @@ def check_at_least(name: str, value: Any, least: float) -> None:
     """Raises ValueError unless `value`, a static number, is `least` or more."""
     if not value >= least:
         raise ValueError(f"{name} must be >= {least}, got {value}")
+
+
+def is_zero(weight: Any) -> bool:
+    """Whether a weight is a number, not an array, and 0: what it weighs need not be there."""
+    return isinstance(weight, numbers.Real) and weight == 0
 
 
 def check_equal_shapes(**arrays: Any) -> None:

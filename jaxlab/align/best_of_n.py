@@ -9,7 +9,7 @@ import numpy as np
 from jaxlab.align.policy import Policy, row_keys
 from jaxlab.align.responses import RewardFn, best_first, check_prompt, cut_at_stop, score_rows
 from jaxlab.checks import check_at_least
-from jaxlab.lm.sampling import stop_tokens
+from jaxlab.lm.config import stop_tokens
 
 _FIRST_SLOTS = 64  # cache slots a row starts with; they double as it grows
 

@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 from jaxlab.checks import check_at_least
+from jaxlab.lm.config import stop_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +50,7 @@ class SpecRejConfig:
             if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
         _check_alpha(self.alpha)
-        eos_ids = self.eos_ids
-        eos_ids = (eos_ids,) if hasattr(eos_ids, "__index__") else eos_ids
-        object.__setattr__(self, "eos_ids", tuple(int(token) for token in eos_ids))
+        object.__setattr__(self, "eos_ids", stop_tokens(self.eos_ids))
 
 
 class PlannedRound(NamedTuple):
@@ -124,16 +123,16 @@ def plan_schedule(prompt_len: int, cfg: SpecRejConfig) -> tuple[PlannedRound, ..
 def check_capacity(prompt_len: int, cfg: SpecRejConfig):
     """Raises ValueError where memory cannot hold the first round, or can never be freed."""
     rows, counted = initial_rows(prompt_len, cfg), _counted(prompt_len, cfg)
-    if cfg.capacity_tokens < rows * (counted + 1):
-        raise ValueError(
-            f"capacity_tokens {cfg.capacity_tokens} cannot hold {rows} rows of {counted} prompt "
-            f"tokens and one new token; raise capacity_tokens or lower n_init"
-        )
     if cfg.alpha == 0 and cfg.capacity_tokens < rows * (counted + cfg.max_new_tokens):
         raise ValueError(
             f"alpha 0 rejects nothing, so memory is never freed: {rows} rows of "
             f"{counted + cfg.max_new_tokens} tokens exceed capacity_tokens "
             f"{cfg.capacity_tokens}; use alpha > 0 or a smaller n_init"
+        )
+    if cfg.capacity_tokens < rows * (counted + 1):
+        raise ValueError(
+            f"capacity_tokens {cfg.capacity_tokens} cannot hold {rows} rows of {counted} prompt "
+            f"tokens and one new token; raise capacity_tokens or lower n_init"
         )
 
 

@@ -57,6 +57,8 @@ def equivalent_n(scores: np.ndarray, target: float) -> float:
         return math.inf
     below = above - 1
     low, high = curve(below), curve(above)
+    if low == -math.inf:
+        return float(above)
     return below * (above / below) ** ((target - low) / (high - low))
 
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxlab.lm.attention import HEAD_MAJOR, TOKEN_MAJOR
 from jaxlab.lm.config import LMConfig
-from jaxlab.lm.layers import block, embed, head_logits
+from jaxlab.lm.layers import block, embed, head_logits, require_logits
 from jaxlab.lm.lora import Lora
 from jaxlab.lm.masks import cache_visibility, check_tokens, last_valid, shared_window
 from jaxlab.lm.norms import apply_norm
@@ -81,8 +81,10 @@ def extend(
 
     longrope is decided by the size of the cache, see `rope_tables`. Raises ValueError when the
     batch differs from the cache's, and when the free slots do not suffice (inside a compiled
-    program, where the number of used slots is unknown: when T exceeds all slots).
+    program, where the number of used slots is unknown: when T exceeds all slots), and for a model
+    with a score head, which predicts no tokens.
     """
+    require_logits(cfg)
     tokens, arrays = check_tokens(tokens, attention_mask=attention_mask)
     rows, slots = cache.valid.shape
     if tokens.shape[0] != rows:
@@ -110,7 +112,7 @@ def _extend(params, cfg, tokens, cache, attention_mask, lora, *, compute_dtype, 
     _, T = tokens.shape
     new_valid = jnp.ones(tokens.shape, bool) if attention_mask is None else attention_mask
     index = cache.index
-    valid = jax.lax.dynamic_update_slice(cache.valid, new_valid, (0, index))
+    valid = jax.lax.dynamic_update_slice(cache.valid, new_valid, (jnp.zeros_like(index), index))
     sight = cache_visibility(valid, new_valid, index, cache.length)
 
     recent, previous = cache.recent, None
@@ -177,14 +179,16 @@ def _write(stored, new, number, index, axes: str):
     Returns (stored, the part of it that belongs to the layer).
     """
     new = jnp.einsum(f"bskd->{axes}", new)
-    start = tuple(index if axis == "s" else 0 for axis in axes)
+    # Indices of one dtype: Python zeros are int64 where 64 bits are on.
+    start = tuple(index if axis == "s" else jnp.zeros_like(index) for axis in axes)
     if isinstance(stored, tuple):
         layer = jax.lax.dynamic_update_slice(
             stored[number], new.astype(stored[number].dtype), start
         )
         return (*stored[:number], layer, *stored[number + 1 :]), layer
     new = new[None].astype(stored.dtype)
-    stored = jax.lax.dynamic_update_slice(stored, new, (number, *start))
+    place = (jnp.asarray(number, index.dtype), *start)
+    stored = jax.lax.dynamic_update_slice(stored, new, place)
     return stored, jax.lax.dynamic_index_in_dim(stored, number, keepdims=False)
 
 

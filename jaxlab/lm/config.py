@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
+
+import numpy as np
 
 from jaxlab.checks import check_at_least, check_choice
 
@@ -110,8 +113,10 @@ class LMConfig:
                 f"n_kv_heads must divide n_heads, got n_kv_heads {self.n_kv_heads} "
                 f"and n_heads {self.n_heads}"
             )
-        for name in ("windows", "eos_ids"):
-            object.__setattr__(self, name, tuple(int(i) for i in getattr(self, name)))
+        if not isinstance(self.windows, Iterable):
+            raise ValueError(f"windows must hold one entry per layer, got {self.windows!r}")
+        object.__setattr__(self, "windows", tuple(int(w) for w in self.windows))
+        object.__setattr__(self, "eos_ids", stop_tokens(self.eos_ids))
         if len(self.windows) not in (0, self.n_layers):
             raise ValueError(
                 f"windows must be empty or have one entry per layer ({self.n_layers}), "
@@ -175,3 +180,12 @@ _CHOICES = {
 def _require_int(name: str, value, *, minimum: int):
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+
+
+def stop_tokens(eos_ids: int | Iterable[int] | None) -> tuple[int, ...]:
+    """Stop tokens as a hashable tuple of Python ints; one id counts as a tuple, None as none."""
+    if eos_ids is None:
+        return ()
+    if hasattr(eos_ids, "__index__") and np.ndim(eos_ids) == 0:
+        return (int(eos_ids),)
+    return tuple(int(token) for token in eos_ids)

@@ -12,13 +12,13 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxlab.checks import check_at_least
+from jaxlab.lm.config import stop_tokens
 from jaxlab.lm.sampling import (
     UNFILTERED,
     SamplingConfig,
     check_row_keys,
     mark_seen,
     sample,
-    stop_tokens,
 )
 
 StepFn = Callable[[jax.Array, Any], tuple[jax.Array, Any]]

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.lm.cache import KVCache, extend, init_cache, split_cache, split_layers
-from jaxlab.lm.config import LMConfig
+from jaxlab.lm.config import LMConfig, stop_tokens
 from jaxlab.lm.decoding import (
     GenerateResult,
     Progress,
@@ -26,7 +26,7 @@ from jaxlab.lm.decoding import (
     start_progress,
 )
 from jaxlab.lm.masks import check_ids
-from jaxlab.lm.sampling import UNFILTERED, SamplingConfig, mark_seen, stop_tokens
+from jaxlab.lm.sampling import UNFILTERED, SamplingConfig, mark_seen
 from jaxlab.text_files import read_json
 
 _SHORTEST_BUCKET = 16

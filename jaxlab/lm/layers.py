@@ -134,6 +134,15 @@ def embed(
     return x
 
 
+def require_logits(cfg: LMConfig):
+    """Raises ValueError for a model with a score head in place of next-token logits."""
+    if cfg.num_labels:
+        raise ValueError(
+            f"a model with a score head (num_labels {cfg.num_labels}) predicts no tokens; "
+            "use sequence_scores"
+        )
+
+
 def head_logits(params: dict, cfg: LMConfig, hidden: jax.Array) -> jax.Array:
     """Next-token logits [..., V] in float32 of final hidden states [..., D].
 

@@ -6,6 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxlab.dtypes import as_wide_float
+
 ATTENTION_TARGETS = ("wq", "wk", "wv", "wo")
 MLP_TARGETS = ("w_up", "w_gate", "w_down")
 
@@ -69,11 +71,12 @@ def merge_lora(params: dict, lora: Lora) -> dict:
         for name, adapter in adapters.items():
             weight = layers[group][name]
             # Full precision: the default of an accelerator would round the merged weights.
+            wide = as_wide_float(weight)
             update = jnp.matmul(
-                adapter["a"].astype(jnp.float32),
-                adapter["b"].astype(jnp.float32),
+                adapter["a"].astype(wide.dtype),
+                adapter["b"].astype(wide.dtype),
                 precision=jax.lax.Precision.HIGHEST,
             )
-            merged = weight.astype(jnp.float32) + lora.scale * update
+            merged = wide + lora.scale * update
             layers[group][name] = merged.astype(weight.dtype)
     return params | {"layers": layers}

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.checks import is_zero
 from jaxlab.lm.config import LMConfig
-from jaxlab.lm.layers import head_logits
+from jaxlab.lm.layers import head_logits, require_logits
 from jaxlab.lm.masks import check_tokens, last_valid
 from jaxlab.lm.model import forward
 
@@ -44,7 +45,7 @@ def next_token_loss(
     devices alike. chunk > 0 computes head and loss over that many tokens at a time and again in
     the backward pass, so that [B, T, V] never exists. forward_kw goes to `forward`.
     """
-    _require_logits(cfg)
+    require_logits(cfg)
     tokens, masks = check_tokens(
         batch["tokens"],
         loss_mask=batch.get("loss_mask"),
@@ -60,6 +61,7 @@ def next_token_loss(
         segment_ids=masks["segment_ids"],
         **forward_kw,
     )
+    z_loss = None if is_zero(z_loss) else z_loss
     if chunk <= 0:
         total = _loss_sum(out.logits, labels, weights, z_loss)
     else:
@@ -80,7 +82,7 @@ def sequence_log_probs(
 
     tokens, loss_mask, attention_mask: [B, T], with the meaning they have in `next_token_loss`.
     """
-    _require_logits(cfg)
+    require_logits(cfg)
     tokens, masks = check_tokens(tokens, loss_mask=loss_mask, attention_mask=attention_mask)
     segment_ids = forward_kw.get("segment_ids")
     labels, weights = shifted_targets(tokens, **masks, segment_ids=segment_ids)
@@ -141,22 +143,14 @@ def shifted_targets(
     return shift(tokens), counts.astype(jnp.float32)
 
 
-def _require_logits(cfg):
-    if cfg.num_labels:
-        raise ValueError(
-            f"a model with a score head (num_labels {cfg.num_labels}) predicts no tokens; "
-            "use sequence_scores"
-        )
-
-
 def _loss_sum(logits, labels, weights, z_loss):
     loss, normalizer = cross_entropy(logits, labels)
-    if z_loss:
+    if z_loss is not None:
         loss = loss + z_loss * normalizer**2
     return jnp.sum(loss * weights)
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "z_loss", "chunk"), inline=True)
+@functools.partial(jax.jit, static_argnames=("cfg", "chunk"), inline=True)
 def _chunked_loss_sum(params, cfg, hidden, labels, weights, z_loss, chunk):
     n = labels.size
     n_chunks = -(-n // chunk)

@@ -4,7 +4,6 @@ Axes: B rows, V vocabulary entries. The filters and their order are those of Hug
 transformers (repetition penalty, temperature, top-k, top-p, min-p); a filtered logit is -inf.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -125,15 +124,6 @@ def mark_seen(seen: jax.Array, tokens: jax.Array, valid: jax.Array | None = None
     """`seen` [B, V] bool with the ids `tokens` [B, T] switched on, where `valid` [B, T]."""
     rows = jnp.arange(seen.shape[0])[:, None]
     return seen.at[rows, tokens].max(True if valid is None else valid)
-
-
-def stop_tokens(eos_ids: int | Iterable[int] | None) -> tuple[int, ...]:
-    """Stop tokens as a hashable tuple of Python ints; an int counts as one, None as none."""
-    if eos_ids is None:
-        return ()
-    if isinstance(eos_ids, int):
-        return (eos_ids,)
-    return tuple(int(token) for token in eos_ids)
 
 
 def _first_largest(logits: jax.Array) -> jax.Array:

@@ -10,11 +10,6 @@ from jaxlab.dtypes import as_wide_float
 AGGREGATIONS = ("token", "sequence", "constant")
 
 
-def is_static_zero(weight: float | jax.Array) -> bool:
-    """Whether a weight is known to be 0, so that what it weighs need not be given."""
-    return not isinstance(weight, jax.core.Tracer) and bool(weight == 0)
-
-
 def masked(x: ArrayLike, mask: jax.Array, fill: float = 0.0) -> jax.Array:
     """`x` as floats with `fill` where the mask is off, so that no NaN there meets a gradient."""
     return jnp.where(mask, as_wide_float(x), fill)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_choice, check_equal_shapes
+from jaxlab.checks import check_choice, check_equal_shapes, is_zero
 from jaxlab.dtypes import as_wide_float
-from jaxlab.prm.masking import aggregate, is_static_zero, masked, ratio
+from jaxlab.prm.masking import aggregate, masked, ratio
 
 _KL = {
     "k1": lambda d: d,
@@ -76,7 +76,7 @@ def ppo_loss(
         logp=logp, old_logp=old_logp, advantages=advantages, mask=mask, ref_logp=ref_logp
     )
     check_choice("kl_kind", kl_kind, _KL)
-    if ref_logp is None and not is_static_zero(beta):
+    if ref_logp is None and not is_zero(beta):
         raise ValueError(f"beta {beta} needs ref_logp")
     logp = masked(logp, mask)
     old_logp, advantages = (jax.lax.stop_gradient(masked(x, mask)) for x in (old_logp, advantages))

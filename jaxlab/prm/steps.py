@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_equal_shapes
+from jaxlab.checks import check_equal_shapes, is_zero
 from jaxlab.dtypes import as_wide_float
-from jaxlab.prm.masking import is_static_zero, masked
+from jaxlab.prm.masking import masked
 
 
 def step_ends_from_tokens(
@@ -70,7 +70,7 @@ def shape_rewards(
     slot = jnp.where(exists, ends, mask.shape[1])
     rewards = jnp.zeros(mask.shape, step_rewards.dtype)
     rewards = rewards.at[row, slot].add(step_rewards, mode="drop")
-    if is_static_zero(kl_coef):
+    if is_zero(kl_coef):
         return rewards
     if logp is None or ref_logp is None:
         raise ValueError(f"kl_coef {kl_coef} needs logp and ref_logp")

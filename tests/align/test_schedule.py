@@ -146,6 +146,8 @@ def test_config_refuses(change, message):
 def test_refuses_what_cannot_work():
     with pytest.raises(ValueError, match="alpha 0 rejects nothing"):
         align.plan_schedule(2, dataclasses.replace(HALVING, alpha=0.0))
+    with pytest.raises(ValueError, match="alpha 0 rejects nothing"):
+        align.plan_schedule(2, dataclasses.replace(HALVING, alpha=0.0, capacity_tokens=700))
     with pytest.raises(ValueError, match="capacity_tokens 700 cannot hold 256 rows"):
         align.plan_schedule(2, dataclasses.replace(HALVING, capacity_tokens=700))
     with pytest.raises(ValueError, match="n must be >= 1, got 0"):

@@ -51,6 +51,7 @@ def test_equivalent_n_inverts_the_curve():
     assert align.equivalent_n(scores, (low + high) / 2) == pytest.approx(math.sqrt(72))
     assert align.equivalent_n(scores, -9.0) == 1.0
     assert align.equivalent_n(scores, 9.0) == math.inf
+    assert align.equivalent_n([[-math.inf, 1.0, 2.0]], 1.2) == 2.0
     with pytest.raises(ValueError, match=r"scores must be \[p, n\]"):
         align.equivalent_n(scores[0], 1.0)
 

@@ -49,6 +49,23 @@ def test_padding_side_is_irrelevant(variant):
         np.testing.assert_allclose(padded[mask > 0], alone[0], atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_cache_works_where_64_bits_are_on(dtype):
+    cfg = tiny.config()
+    tokens, mask = tiny.padded_batch()
+    want = lm.forward(tiny.perturbed(cfg), cfg, tokens, attention_mask=mask).logits
+    params = jax.tree.map(np.asarray, tiny.perturbed(cfg))
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+        logits, _ = _feed(params, cfg, tokens, mask, [0, 9, 10, 20])
+        split = split_cache(lm.init_cache(cfg, 3, 20))
+        both, _ = lm.extend(params, cfg, tokens, split, attention_mask=mask)
+        result = lm.generate(jax.random.key(0), params, cfg, tokens, max_new_tokens=3)
+    assert tiny.max_error(logits, want, mask) < 1e-4
+    assert tiny.max_error(both, want, mask) < 1e-4
+    assert result.tokens.dtype == jnp.int32
+
+
 def test_last_only_gathers_the_last_valid_token():
     cfg = tiny.config()
     params = tiny.perturbed(cfg)
@@ -139,3 +156,6 @@ def test_extend_rejects_what_does_not_fit():
         lm.extend(params, cfg, np.zeros((2, 2), int), cache)
     with pytest.raises(ValueError, match="resize"):
         lm.resize_cache(cache, 4)
+    judge = tiny.config(num_labels=2)
+    with pytest.raises(ValueError, match="predicts no tokens; use sequence_scores"):
+        lm.extend(params, judge, np.zeros((2, 2), int), lm.init_cache(judge, 2, 6))

@@ -41,6 +41,7 @@ from tests.lm import peer_models, tiny
         {"token_shift": -1},
         {"num_labels": -1},
         {"init_std": -0.1},
+        {"windows": 5},
     ],
 )
 def test_nonsense_is_rejected_by_the_name_of_the_field(change):
@@ -139,6 +140,7 @@ def test_phi3_kinds_mean_longrope_with_its_length_at_top_level(kind):
 
 
 def test_stop_tokens_and_labels():
+    assert tiny.config(eos_ids=np.int64(2)).eos_ids == (2,)
     llama = peer_models.GQA | {"model_type": "llama"}
     cfg = lm.config_from_hf(llama | {"eos_token_id": [2, 7]})
     assert cfg.eos_ids == (2, 7)

@@ -36,6 +36,13 @@ def test_a_new_adapter_changes_nothing_and_has_the_stated_spread():
     jax.tree.map(np.testing.assert_array_equal, lm.merge_lora(params, lora), params)
 
 
+def test_merging_keeps_double_precision():
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: x.astype(jnp.float64) / 3, tiny.perturbed(tiny.config()))
+        lora = lm.init_lora(jax.random.key(0), params, rank=2, alpha=4.0)
+        jax.tree.map(np.testing.assert_array_equal, lm.merge_lora(params, lora), params)
+
+
 @pytest.mark.parametrize("variant", ["llama", "gpt2", "phi"])
 def test_beside_equals_merged(variant):
     cfg = tiny.config(variant)

@@ -45,6 +45,15 @@ def test_next_token_loss_by_hand(chunk, z_loss):
     np.testing.assert_allclose(got, _expected(loss_mask, MASK, z_loss), rtol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [0, 7])
+def test_the_weight_of_the_normalizer_may_be_traced(chunk):
+    def loss(z_loss):
+        return lm.next_token_loss(PARAMS, CFG, {"tokens": TOKENS}, chunk=chunk, z_loss=z_loss)[0]
+
+    want = [loss(z_loss) for z_loss in (0.0, 0.01)]
+    np.testing.assert_allclose(jax.vmap(loss)(jnp.array([0.0, 0.01])), want, rtol=1e-5)
+
+
 @pytest.mark.parametrize("variant", ["llama", "gpt2", "phi"])
 def test_chunked_gradient_equals_the_whole(variant):
     cfg = tiny.config(variant, n_layers=1)

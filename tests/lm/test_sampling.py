@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxlab.lm.sampling import SamplingConfig, mark_seen, process_logits, sample, stop_tokens
+from jaxlab.lm.config import stop_tokens
+from jaxlab.lm.sampling import SamplingConfig, mark_seen, process_logits, sample
 
 
 def reference(logits, sampling, seen=None):
@@ -168,7 +169,8 @@ def test_seen_counts_only_valid_tokens():
 
 
 def test_stop_tokens_take_an_int_a_list_or_none():
-    assert stop_tokens(3) == (3,)
+    for one in (3, np.int64(3), np.array(3), jnp.int32(3)):
+        assert stop_tokens(one) == (3,)
     assert stop_tokens([np.int32(1), 2]) == (1, 2)
     assert stop_tokens(None) == ()
 

@@ -140,6 +140,10 @@ def test_special_tokens_as_dicts_and_templates_in_files(tokenizer, tmp_path):
     loaded = load_tokenizer(tmp_path)
     text = loaded.apply_chat_template([{"role": "u", "content": "<é>"}] * 2)
     assert text == '{"role": "u", "content": "<é>"}<bos>'
+    template = "{{ messages[0] | tojson(ensure_ascii=True, sort_keys=True) }}"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    text = load_tokenizer(tmp_path).apply_chat_template([{"role": "u", "content": "<é>"}])
+    assert text == r'{"content": "<\u00e9>", "role": "u"}'
 
 
 def test_a_post_processor_adds_special_tokens(tokenizer):
