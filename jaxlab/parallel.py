@@ -194,12 +194,12 @@ def unreplicate(tree: Any) -> Any:
 
 
 def shard_batch(
-    batch: Any, n: int | None = None, *, devices: Sequence[jax.Device] | None = None
+    tree: Any, n: int | None = None, *, devices: Sequence[jax.Device] | None = None
 ) -> Any:
     """Splits the rows of every leaf over local devices: `[B, ...]` to `[n, B / n, ...]`.
 
     Args:
-      batch: pytree of arrays with one common leading axis.
+      tree: pytree of arrays with one common leading axis.
       n: number of devices; all local ones by default.
       devices: which ones; the first `n` by default.
 
@@ -217,7 +217,7 @@ def shard_batch(
             )
         return x.reshape(count, x.shape[0] // count, *x.shape[1:])
 
-    rows = jax.tree.map(split, batch)
+    rows = jax.tree.map(split, tree)
     if jax.process_count() > 1:
         return rows  # pmap over several processes places each one's rows itself
     return jax.device_put(rows, NamedSharding(_mesh(devices), P(AXIS)))

@@ -56,6 +56,8 @@ def arm_stats(
         finite, a sigma that is not positive, or none where no arm was seen twice.
     """
     actions, rewards = jnp.asarray(actions), as_float(rewards)
+    if not actions.size:
+        raise ValueError("the log is empty; pass at least one action and reward")
     if not jnp.issubdtype(actions.dtype, jnp.integer):
         raise TypeError(f"actions must be integers, got {actions.dtype}")
     if actions.ndim != 1 or rewards.shape != actions.shape:
@@ -63,8 +65,6 @@ def arm_stats(
             f"actions and rewards must be vectors of one length, got {actions.shape} and "
             f"{rewards.shape}"
         )
-    if not actions.size:
-        raise ValueError("the log is empty; pass at least one action and reward")
     check_num_arms(num_arms)
     if is_concrete(actions, rewards):
         low, high = int(actions.min()), int(actions.max())

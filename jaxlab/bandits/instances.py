@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import ArmStats, check_num_arms
+from jaxlab.bandits.arms import ArmStats, check_num_arms, is_concrete
 from jaxlab.dtypes import as_float
 
 
@@ -37,9 +37,11 @@ def good_bad_instance(key: jax.Array, num_arms: int, good_fraction: float = 0.5)
     return BanditInstance(mean, stats)
 
 
-def count_good(num_arms: int, good_fraction: float) -> int:
-    """How many of `num_arms` are good, after checking both numbers."""
+def count_good(num_arms: int, good_fraction: float) -> int | jax.Array:
+    """How many of `num_arms` are good, after checking both numbers; the fraction may be traced."""
     check_num_arms(num_arms)
+    if not is_concrete(good_fraction):
+        return jnp.round(num_arms * good_fraction)
     if not 0 <= good_fraction <= 1:
         raise ValueError(f"good_fraction must lie in [0, 1], got {good_fraction}")
     return round(num_arms * good_fraction)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.bandits.arms import is_concrete
 from jaxlab.bandits.trust_region import check_radii, check_se2, support_of
 from jaxlab.checks import check_at_least, check_choice
 
@@ -101,8 +102,8 @@ def check_draws(num_samples: int, num_radii: int, delta: float, mode: str) -> No
 
 
 def check_probability(name: str, value: float) -> None:
-    """Raises ValueError unless `value` lies in (0, 1)."""
-    if not 0 < value < 1:
+    """Raises ValueError unless `value` lies in (0, 1) or is traced."""
+    if is_concrete(value) and not 0 < value < 1:
         raise ValueError(f"{name} must lie in (0, 1), got {value}")
 
 

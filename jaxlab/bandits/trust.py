@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import ArmStats
+from jaxlab.bandits.arms import ArmStats, is_concrete
 from jaxlab.bandits.suprema import (
     check_draws,
     check_probability,
@@ -115,7 +115,8 @@ def trust_with_penalty(
             f"radii and penalty must be vectors of one length, got {radii.shape} and "
             f"{penalty.shape}"
         )
-    return _choose(mean, se2, radii, penalty, math.log(1 / delta_ref))
+    log_odds = math.log(1 / delta_ref) if is_concrete(delta_ref) else -jnp.log(delta_ref)
+    return _choose(mean, se2, radii, penalty, log_odds)
 
 
 def trust(key: jax.Array, stats: ArmStats, config: TrustConfig = TrustConfig()) -> TrustResult:

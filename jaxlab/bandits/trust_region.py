@@ -39,7 +39,7 @@ def radius_grid(se2: ArrayLike, num_radii: int = 20, decay: float = 1.3) -> jax.
       ValueError: `num_radii` below 1, `decay` not above 1, or an `se2` as in `reference_policy`.
     """
     check_at_least("num_radii", num_radii, 1)
-    if not decay > 1:
+    if is_concrete(decay) and not decay > 1:
         raise ValueError(f"decay must be > 1, got {decay}")
     se2 = check_se2(se2)
     finite = jnp.isfinite(se2)

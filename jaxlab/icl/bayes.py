@@ -16,10 +16,9 @@ def bayes_predict(prior: TaskPrior, tokens: jax.Array) -> jax.Array:
     """
     X, y, x_query = split_tokens(tokens)
     root = symmetric_sqrt(prior.task_cov)
-    eigenvalues, vectors = _posterior(root, X)
+    inverse, _ = _regularized_inverse(_information(root, X), prior.noise_var)
     correlation = jnp.einsum("...md,...m->...d", X, y - X @ prior.mean) @ root
-    rotated = jnp.einsum("...dk,...d->...k", vectors, correlation)
-    shift = jnp.einsum("...dk,...k->...d", vectors, _pseudo_inverse(prior, eigenvalues) * rotated)
+    shift = jnp.einsum("...dk,...k->...d", inverse, correlation)
     return jnp.einsum("...d,...d->...", prior.mean + shift @ root, x_query)
 
 
@@ -38,30 +37,52 @@ def bayes_risk(key: jax.Array, prior: TaskPrior, num_context: int, num_samples: 
 
     def conditional(key):
         X = jax.random.normal(key, (num_context, dim), prior.mean.dtype) @ input_root
-        eigenvalues, vectors = _posterior(root, X)
-        inverse = _pseudo_inverse(prior, eigenvalues)
-        # Not 1 - eigenvalues * inverse, which cancels where the noise is small.
-        remaining = jnp.where(inverse > 0, prior.noise_var * inverse, 1)
-        shape = vectors.T @ root @ prior.input_cov @ root @ vectors
-        return jnp.sum(remaining * jnp.diagonal(shape))
+        inverse, void = _regularized_inverse(_information(root, X), prior.noise_var)
+        # Not I - inverse @ information, which cancels where the noise is small.
+        remaining = prior.noise_var * inverse + void
+        return jnp.sum(remaining * (root @ prior.input_cov @ root))
 
     keys = jax.random.split(key, num_samples)
     risks = jax.lax.map(conditional, keys, batch_size=min(num_samples, 1024))
     return prior.noise_var + risks.mean()
 
 
-def _posterior(root: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues `[..., d]` and vectors `[..., d, d]` of `P X^T X P`."""
+def _information(root: jax.Array, X: jax.Array) -> jax.Array:
+    """`P X^T X P`, `[..., d, d]`: what the examples say of the weights, in units of the prior."""
     scaled = X @ root
-    return jnp.linalg.eigh(jnp.einsum("...md,...me->...de", scaled, scaled))
+    return jnp.einsum("...md,...me->...de", scaled, scaled)
 
 
-def _pseudo_inverse(prior: TaskPrior, eigenvalues: jax.Array) -> jax.Array:
-    """`1 / (lambda + sigma^2)`, and 0 in directions that the data say nothing about.
+@jax.custom_jvp
+def _regularized_inverse(
+    information: jax.Array, noise_var: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`(S + sigma^2)^+` and the projector on its void, both `[..., d, d]`.
 
-    To rounding, that is: `== 0` would never be true in floating point.
+    The void are directions that neither data nor noise say anything about: to rounding, since
+    `== 0` would never be true in floating point. The derivatives are written out, because that of
+    `eigh` is NaN at equal eigenvalues, which fewer examples than dimensions have.
     """
+    eigenvalues, vectors = jnp.linalg.eigh(information)
     dim, eps = eigenvalues.shape[-1], jnp.finfo(eigenvalues.dtype).eps
-    total = eigenvalues + prior.noise_var
+    total = eigenvalues + noise_var
     void = total <= 10 * dim * eps * eigenvalues[..., -1:]
-    return jnp.where(void, 0, 1 / jnp.where(void, 1, total))
+    inverse = jnp.where(void, 0, 1 / jnp.where(void, 1, total))
+
+    def assembled(spectrum):
+        return (vectors * spectrum[..., None, :]) @ vectors.mT
+
+    return assembled(inverse), assembled(void.astype(inverse.dtype))
+
+
+@_regularized_inverse.defjvp
+def _regularized_inverse_jvp(primals, tangents):
+    inverse, void = _regularized_inverse(*primals)
+    change = tangents[0] + tangents[1] * jnp.eye(inverse.shape[-1], dtype=inverse.dtype)
+    change = (change + change.mT) / 2
+    mixed = inverse @ inverse @ change @ void
+    turned = inverse @ change @ void
+    return (inverse, void), (
+        mixed + mixed.mT - inverse @ change @ inverse,
+        -turned - turned.mT,
+    )

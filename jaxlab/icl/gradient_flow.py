@@ -106,7 +106,14 @@ def gradient_flow(
 
 def _stable_step(state: GDBeta, prior: TaskPrior, num_context: int) -> jax.Array:
     """Half the inverse of a bound on the flow's Lipschitz constant, in Frobenius norms."""
-    H, norm = prior.input_cov, jnp.linalg.norm
+    H = prior.input_cov
     A = residual_moment(prior, initial_spread(state.beta, prior), num_context)
     K = state.Gamma.T @ H @ state.Gamma
-    return 0.5 / (norm(H) * norm(A) + 2 * (norm(second_moment(H, K, num_context)) + norm(H)))
+    moment = second_moment(H, K, num_context)
+    return 0.5 / (_norm(H) * _norm(A) + 2 * (_norm(moment) + _norm(H)))
+
+
+def _norm(matrix: jax.Array) -> jax.Array:
+    """Frobenius norm, with the gradient 0 at 0, where a flow may start."""
+    square = jnp.sum(matrix**2)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)

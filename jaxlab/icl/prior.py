@@ -57,10 +57,31 @@ def make_prior(
     return TaskPrior(*(jnp.asarray(part, dtype) for part in (mean, task_cov, input_cov, noise_var)))
 
 
+@jax.custom_jvp
 def symmetric_sqrt(covariance: jax.Array) -> jax.Array:
-    """The positive semi-definite square root `[d, d]` of a covariance, singular ones included."""
+    """The positive semi-definite square root `[d, d]` of a covariance, singular ones included.
+
+    The derivative solves `R dR + dR R = dA`; that of `eigh` would be NaN at equal eigenvalues,
+    which isotropic covariances have.
+    """
+    return _sqrt_in_eigenbasis(covariance)[0]
+
+
+@symmetric_sqrt.defjvp
+def _symmetric_sqrt_jvp(primals, tangents):
+    root, deviations, vectors = _sqrt_in_eigenbasis(*primals)
+    (tangent,) = tangents
+    sums = deviations[:, None] + deviations
+    rotated = vectors.T @ ((tangent + tangent.T) / 2) @ vectors
+    rotated = jnp.where(sums > 0, rotated / jnp.where(sums > 0, sums, 1), 0)
+    return root, vectors @ rotated @ vectors.T
+
+
+def _sqrt_in_eigenbasis(covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The root, its eigenvalues `[d]` and vectors `[d, d]`."""
     eigenvalues, vectors = jnp.linalg.eigh(covariance)
-    return (vectors * jnp.sqrt(jnp.maximum(eigenvalues, 0))) @ vectors.T
+    deviations = jnp.sqrt(jnp.maximum(eigenvalues, 0))
+    return (vectors * deviations) @ vectors.T, deviations, vectors
 
 
 def _covariance(name: str, value: ArrayLike | None, dim: int, *, definite: bool) -> np.ndarray:

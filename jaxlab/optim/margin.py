@@ -69,7 +69,7 @@ def max_margin(X: np.ndarray | BCOO, y: np.ndarray, *, tol: float = 1e-9) -> Max
         w = combined / upper if upper > 0 else combined
         margin = float((signed @ w).min())
         if upper - margin < best.upper - best.margin:
-            best = MaxMarginResult(w, margin, upper, dual, margin > tol * radius)
+            best = MaxMarginResult(w, margin, upper, dual, bool(margin > tol * radius))
         if best.upper - best.margin <= tol * radius or upper <= tol * radius:
             break
         scale = upper

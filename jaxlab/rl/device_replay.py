@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab.checks import check_at_least
-from jaxlab.rl.transition import Transition
+from jaxlab.rl.transition import Transition, check_transition
 
 
 class ReplayState(NamedTuple):
@@ -39,9 +39,10 @@ def replay_add(state: ReplayState, batch: Transition) -> ReplayState:
     """The ring with k more rows, over the oldest where it is full.
 
     Raises:
-      ValueError: more rows than the ring has.
+      ValueError: more rows than the ring has, or a field of another width.
     """
-    capacity, k = len(state.rows.reward), len(batch.reward)
+    capacity, obs_dim = state.rows.obs.shape
+    k = check_transition(batch, obs_dim, state.rows.action.shape[1])
     if k > capacity:
         raise ValueError(f"{k} rows do not fit into a ring of {capacity}")
     slots = (state.added + jnp.arange(k)) % capacity

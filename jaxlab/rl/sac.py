@@ -350,7 +350,8 @@ def sac_update(
     optimizers: SACOptimizers | None = None,
 ) -> tuple[SACState, Metrics]:
     """`sac_step` with noise drawn from `key`."""
-    noise = draw_noise(key, batch.reward.shape[0], config.act_dim)
+    rows = check_transition(batch, config.obs_dim, config.act_dim)
+    noise = draw_noise(key, rows, config.act_dim)
     return sac_step(state, batch, noise, config, optimizers)
 
 

@@ -7,6 +7,7 @@ writer may have begun to overwrite meanwhile is drawn once more. A writer that i
 middle leaves rows reserved, which stay invalid until its successor has written over them.
 """
 
+import dataclasses
 import time
 from typing import Any, NamedTuple
 
@@ -21,13 +22,24 @@ _PATIENCE = 1.0  # seconds for a valid row to appear
 _WORDS = CACHE_LINE // 8
 
 
-class ReplaySpec(NamedTuple):
-    """Sizes of a ring; `n_writers` is the most there can be, and divides `capacity`."""
+@dataclasses.dataclass(frozen=True)
+class ReplaySpec:
+    """Sizes of a ring; `n_writers` is the most there can be, and divides `capacity`.
+
+    Raises:
+      ValueError: a size below 1, or a capacity that the writers do not divide.
+    """
 
     capacity: int
     obs_dim: int
     act_dim: int
     n_writers: int = 1
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            require(self, field.name, getattr(self, field.name) >= 1, "must be >= 1")
+        divides = self.capacity % self.n_writers == 0
+        require(self, "capacity", divides, f"must be a multiple of n_writers {self.n_writers}")
 
     @property
     def shard(self) -> int:
@@ -66,14 +78,8 @@ class SharedReplay:
         """An empty ring.
 
         Raises:
-          ValueError: a size below 1, or a capacity that the writers do not divide.
           OSError: too little shared memory, with what is needed and what there is.
         """
-        spec = ReplaySpec(*spec)
-        for name in ReplaySpec._fields:
-            require(spec, name, getattr(spec, name) >= 1, "must be >= 1")
-        divides = spec.capacity % spec.n_writers == 0
-        require(spec, "capacity", divides, f"must be a multiple of n_writers {spec.n_writers}")
         size = spec.n_writers * CACHE_LINE + spec.capacity * spec.width * 4
         return cls(create_segment(size), spec, created=True)
 

@@ -1,5 +1,6 @@
 """What a step of an environment leaves behind; free of jax, for the samplers."""
 
+import statistics
 from typing import Any, NamedTuple
 
 
@@ -25,9 +26,10 @@ def check_transition(batch: Transition, obs_dim: int, act_dim: int) -> int:
     """The number of rows of `batch`.
 
     Raises:
-      ValueError: a field of another shape than `[B, ...]`, named with what it should be.
+      ValueError: a field of another shape than `[B, ...]`, named with what it should be; B is what
+        most fields have.
     """
-    rows = batch.reward.shape[0] if batch.reward.ndim else 0
+    rows = statistics.mode(array.shape[0] if array.ndim else 0 for array in batch)
     expected = Transition((rows, obs_dim), (rows, act_dim), (rows,), (rows, obs_dim), (rows,))
     for name, array, shape in zip(Transition._fields, batch, expected, strict=True):
         if tuple(array.shape) != shape:

@@ -49,7 +49,7 @@ def tune_batch_size(
     for size in candidates:
         try:
             rate = _check_rate(measure(size), size)
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             if not rates:

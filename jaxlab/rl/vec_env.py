@@ -82,10 +82,10 @@ class GymEnvs:
         options = {} if render_mode is None else {"render_mode": render_mode}
         try:
             self._envs = [gymnasium.make(name, **options) for _ in range(n_envs)]
-        except gymnasium.error.UnregisteredEnv as error:
-            raise ValueError(f"gymnasium knows no environment {name!r}: {error}") from None
         except gymnasium.error.DependencyNotInstalled as error:
             raise ImportError(f'{name} needs more: pip install "jaxlab[rl]" ({error})') from error
+        except gymnasium.error.Error as error:  # unknown, deprecated or malformed
+            raise ValueError(f"gymnasium knows no environment {name!r}: {error}") from None
         obs_space, act_space = self._envs[0].observation_space, self._envs[0].action_space
         for what, space in (("observation", obs_space), ("action", act_space)):
             if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:

@@ -22,7 +22,7 @@ class Leaf(NamedTuple):
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
-    dtype: str
+    dtype: np.dtype
     offset: int
 
 
@@ -57,7 +57,7 @@ class WeightBoard:
         """
         leaves, offset = [], 0
         for path, array in _flatten(params):
-            leaves.append(Leaf(path, array.shape, array.dtype.str, offset))
+            leaves.append(Leaf(path, array.shape, array.dtype, offset))
             offset += -(-array.nbytes // CACHE_LINE) * CACHE_LINE
         if not leaves:
             raise ValueError("the template holds no array")
@@ -152,17 +152,17 @@ class WeightBoard:
             raise ValueError(f"parameter {'/'.join(path)} {where}")
         for leaf in self._leaves:
             array = given[leaf.path]
-            if array.shape != leaf.shape or array.dtype != np.dtype(leaf.dtype):
+            if array.shape != leaf.shape or array.dtype != leaf.dtype:
                 raise ValueError(
                     f"parameter {'/'.join(leaf.path)} is {array.dtype} {array.shape}, "
-                    f"the template's is {np.dtype(leaf.dtype)} {leaf.shape}"
+                    f"the template's is {leaf.dtype} {leaf.shape}"
                 )
         return [given[leaf.path] for leaf in self._leaves]
 
 
 def _slot_size(leaves) -> int:
     last = leaves[-1]
-    nbytes = int(np.prod(last.shape, dtype=int)) * np.dtype(last.dtype).itemsize
+    nbytes = int(np.prod(last.shape, dtype=int)) * last.dtype.itemsize
     return last.offset + -(-nbytes // CACHE_LINE) * CACHE_LINE
 
 

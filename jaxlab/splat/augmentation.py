@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxlab.checks import check_choice
+from jaxlab.checks import check_choice, is_number, is_zero
 from jaxlab.splat.geometry import transform_cloud
 from jaxlab.splat.rotations import random_rotation, rotation_about_z
 from jaxlab.splat.types import GaussianCloud
@@ -41,7 +41,8 @@ def augment_cloud(
     """
     check_choice("rotate", rotate, ROTATIONS)
     low, high = scale_range
-    if not 0 < low <= high:
+    static = is_number(low) and is_number(high)
+    if static and not 0 < low <= high:
         raise ValueError(f"scale_range must be positive and ascending, got {scale_range}")
     cloud = jax.tree.map(jnp.asarray, cloud)
     batch = cloud.means.shape[:-2]
@@ -63,12 +64,14 @@ def augment_cloud(
     moved = transform_cloud(
         cloud,
         rotation=rotation,
-        scale=jax.random.uniform(scale_key, minval=low, maxval=high) if low < high else low,
-        translation=jax.random.uniform(shift_key, (3,), minval=-translate, maxval=translate)
-        if translate
-        else None,
+        scale=low
+        if static and low == high
+        else jax.random.uniform(scale_key, minval=low, maxval=high),
+        translation=None
+        if is_zero(translate)
+        else jax.random.uniform(shift_key, (3,), minval=-translate, maxval=translate),
     )
-    if not jitter_std:
+    if is_zero(jitter_std):
         return moved
     noise = jitter_std * jax.random.normal(jitter_key, moved.means.shape, moved.means.dtype)
     return moved._replace(means=moved.means + noise)

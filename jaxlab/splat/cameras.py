@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
+from jaxlab.checks import is_number
 from jaxlab.splat.rotations import normalize
 from jaxlab.splat.types import Camera
 
@@ -63,13 +64,13 @@ def orbit_cameras(
         raise ValueError(
             f"num_views, width and height must be >= 1, got {num_views}, {width}, {height}"
         )
-    if not 0 < fov_degrees < 180:
+    if is_number(fov_degrees) and not 0 < fov_degrees < 180:
         raise ValueError(f"fov_degrees must lie in (0, 180), got {fov_degrees}")
     index = jnp.arange(num_views)
-    low, high = (math.sin(math.radians(x)) for x in (min_elevation, max_elevation))
+    low, high = (jnp.sin(jnp.radians(x)) for x in (min_elevation, max_elevation))
     sine = low + (high - low) * (index + 0.5) / num_views
     cosine, azimuth = jnp.sqrt(1 - sine**2), index * _GOLDEN_ANGLE
     eyes = radius * jnp.stack([cosine * jnp.cos(azimuth), cosine * jnp.sin(azimuth), sine], -1)
-    focal = width / (2 * math.tan(math.radians(fov_degrees) / 2))
+    focal = width / (2 * jnp.tan(jnp.radians(fov_degrees) / 2))
     intrinsics = jnp.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     return Camera(jax.vmap(look_at)(eyes), jnp.tile(intrinsics, (num_views, 1, 1)))

@@ -128,6 +128,7 @@ def fit_states(
       ValueError: an unknown strategy.
     """
     check_choice("strategy", config.strategy, STRATEGIES)
+    images, cameras = jax.tree.map(jnp.asarray, (images, cameras))
     num_views = images.shape[0]
 
     def step(state, _):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.dtypes import as_float
 from jaxlab.splat.rotations import normalize
 
 C0 = 0.28209479177387814
@@ -103,7 +104,7 @@ def rotate_sh(sh: jax.Array, rotation: jax.Array) -> jax.Array:
       sh: `[..., K, 3]`, `K` of 1, 4, 9 or 16.
       rotation: `[..., 3, 3]`, its leading axes broadcast with those of `sh`.
     """
-    sh, rotation = jnp.asarray(sh), jnp.asarray(rotation)
+    sh, rotation = jnp.asarray(sh), as_float(rotation)
     bands = [sh[..., :1, :]]  # the constant does not turn
     for degree in range(1, sh_degree(sh.shape[-2]) + 1):
         turned = jnp.einsum("nj,...ji->...ni", jnp.asarray(_DIRS, rotation.dtype), rotation)

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 _C1, _C2 = 0.01**2, 0.03**2
@@ -26,8 +25,7 @@ def ssim(a: ArrayLike, b: ArrayLike, *, window: int = 11, sigma: float = 1.5) ->
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd and positive, got {window}")
     height, width = a.shape[-3:-1]
-    down = jnp.asarray(_blur_matrix(height, window, sigma), a.dtype)
-    across = jnp.asarray(_blur_matrix(width, window, sigma), a.dtype)
+    down, across = (_blur_matrix(size, window, sigma, a.dtype) for size in (height, width))
 
     def blur(x):
         # Two banded matrix products: on a CPU several times as fast as a convolution.
@@ -40,13 +38,17 @@ def ssim(a: ArrayLike, b: ArrayLike, *, window: int = 11, sigma: float = 1.5) ->
     return jnp.mean(luminance * (2 * cov + _C2) / (var_a + var_b + _C2))
 
 
-def _blur_matrix(size: int, window: int, sigma: float) -> np.ndarray:
+def _blur_matrix(size: int, window: int, sigma: float, dtype: jnp.dtype) -> jax.Array:
+    """`[size, size]` weights of a Gaussian that is cut off outside the window."""
+
+    def weight(distance):
+        return jnp.exp(-0.5 * (distance / sigma) ** 2)
+
     reach = window // 2
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights /= weights.sum()
-    distance = np.arange(size)[None] - np.arange(size)[:, None]
-    inside = np.abs(distance) <= reach
-    return np.where(inside, weights[np.clip(distance + reach, 0, window - 1)], 0)
+    distance = jnp.arange(size) - jnp.arange(size)[:, None]
+    total = weight(jnp.arange(-reach, reach + 1)).sum()
+    inside = jnp.abs(distance) <= reach
+    return (jnp.where(inside, weight(distance), 0) / total).astype(dtype)
 
 
 def psnr(a: ArrayLike, b: ArrayLike) -> jax.Array:

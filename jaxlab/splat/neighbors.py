@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import is_number
+
 _QUERIES_AT_ONCE = 4096
 
 
@@ -116,7 +118,7 @@ def ball_query(
     Raises:
       ValueError: `max_samples` outside 1 to `N`, or a radius that is not positive.
     """
-    if radius <= 0:
+    if is_number(radius) and radius <= 0:
         raise ValueError(f"radius must be positive, got {radius}")
     if not 1 <= max_samples <= points.shape[0]:
         raise ValueError(f"max_samples must be 1 to {points.shape[0]} points, got {max_samples}")

@@ -96,7 +96,7 @@ def _by_mask(extent, depths, tiles_x, tiles_y, capacity) -> TileLists:
     touches = (in_row[:, None] & in_column).reshape(tiles_x * tiles_y, num)
     nearness = jnp.where(touches, num - jnp.arange(num, dtype=jnp.int32), 0)
     ranks = num - jax.lax.top_k(nearness, capacity)[0]
-    found = touches.sum(1)
+    found = touches.sum(1, dtype=jnp.int32)
     counts = jnp.minimum(found, capacity)
     indices = order[jnp.minimum(ranks, num - 1)].astype(jnp.int32)
     return TileLists(indices, counts, (found - counts).sum())

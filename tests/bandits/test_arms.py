@@ -60,6 +60,7 @@ def test_jit_and_vmap():
         (lambda: bandits.arm_stats([-1], [1.0], 2), ValueError, r"got -1 to -1"),
         (lambda: bandits.arm_stats([0], [1.0, 2.0], 2), ValueError, r"\(1,\) and \(2,\)"),
         (lambda: bandits.arm_stats(np.zeros(0, int), [], 2), ValueError, "log is empty"),
+        (lambda: bandits.arm_stats([], [], 2), ValueError, "log is empty"),
         (lambda: bandits.arm_stats([0], [np.nan], 2), ValueError, "rewards hold NaN"),
         (lambda: bandits.arm_stats([0, 1], [1.0, 2.0], 2), ValueError, "pass sigma"),
         (lambda: bandits.arm_stats([0], [1.0], 0), ValueError, "num_arms must be >= 1"),
@@ -88,6 +89,8 @@ def test_instances():
     assert abs(bad.mean()) < 0.06
     assert abs(bad.std() - 0.5) < 0.05
     np.testing.assert_allclose(instance.stats.se2, 0.25)
+    traced = jax.jit(lambda share: bandits.good_bad_instance(jax.random.key(0), 1001, share))
+    np.testing.assert_array_equal(traced(0.3).stats.mean, instance.stats.mean)
     stats = bandits.draw_stats(jax.random.key(0), np.arange(3.0), 0.5, np.array([4, 0, 1]))
     assert stats.mean[1] == 0
     draws = jax.vmap(lambda k: bandits.draw_stats(k, np.ones(2), 0.5, 4).mean)(

@@ -32,6 +32,16 @@ def test_trust_is_the_composition_of_its_parts():
     np.testing.assert_allclose(under_jit.policy, whole.policy, atol=1e-5)
 
 
+def test_levels_and_grids_may_be_traced():
+    _, stats = heterogeneous(jax.random.key(0))
+    radii, penalty = bandits.radius_grid(stats.se2, 6), np.linspace(0.3, 0.0, 6)
+    level = jax.jit(bandits.trust_with_penalty)(stats, radii, penalty, 0.05)
+    want = bandits.trust_with_penalty(stats, radii, penalty, 0.05)
+    np.testing.assert_allclose(level.lower_bound, want.lower_bound, rtol=1e-5)
+    grid = jax.vmap(lambda decay: bandits.radius_grid(stats.se2, 6, decay))(np.array([1.1, 1.5]))
+    np.testing.assert_allclose(grid[1], bandits.radius_grid(stats.se2, 6, 1.5), rtol=1e-5)
+
+
 def test_result_by_its_definition():
     _, stats = heterogeneous(jax.random.key(2))
     radii = bandits.radius_grid(stats.se2, 6)

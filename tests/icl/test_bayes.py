@@ -75,6 +75,32 @@ def test_excess_of_gd_beta_is_within_the_proved_factor():
         assert 1 <= ratio <= 1.02 * (1 + (phi.sum() + phi[-1]) / noise_var)
 
 
+@pytest.mark.parametrize(("num_context", "noise_var"), [(2, 0.5), (6, 0.5), (2, 0.0)])
+def test_gradients_where_eigenvalues_are_equal(num_context, noise_var):
+    """Isotropic covariances, and fewer examples than dimensions."""
+    key = jax.random.key(0)
+    prior = icl.make_prior([1.0, 2.0, 3.0], noise_var=noise_var)
+    tokens = icl.sample_prompts(key, generic_prior(), num_context, 4).tokens
+    rng = np.random.default_rng(0)
+    change = [rng.normal(size=np.shape(part)) for part in prior]
+    change = icl.TaskPrior(*(x + x.T if x.ndim == 2 else abs(x) for x in change))
+    if not noise_var:
+        change = change._replace(noise_var=0.0)  # there is nothing on the other side of 0
+
+    def along(function, t):
+        return function(jax.tree.map(lambda x, d: x + t * d, prior, change))
+
+    for function in (
+        lambda prior: icl.bayes_risk(key, prior, num_context, 8),
+        lambda prior: icl.bayes_predict(prior, tokens).sum(),
+        lambda prior: icl.sample_prompts(key, prior, num_context, 4).target.sum(),
+    ):
+        got = jax.grad(lambda t, function=function: along(function, t))(0.0)
+        want = (along(function, 1e-5) - along(function, -1e-5)) / 2e-5
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+        assert all(np.isfinite(x).all() for x in jax.grad(function)(prior))
+
+
 def test_float32_singular_task_covariance_is_finite():
     prior = icl.make_prior(np.ones(3, np.float32), task_cov=np.diag([1.0, 0, 0]))
     tokens = icl.sample_prompts(jax.random.key(0), prior, 2, 64).tokens

@@ -90,6 +90,17 @@ def test_the_risk_is_not_convex():
     assert lowest.min() < -10
 
 
+def test_the_gradient_from_zero_is_finite():
+    prior, (beta, Gamma) = generic_prior(), random_start(0)
+
+    def end(beta):
+        return icl.gradient_flow(beta, 0 * Gamma, prior, 4, num_steps=5).risk[-1]
+
+    got, step = jax.grad(end)(beta), 1e-6 * np.eye(3)
+    want = [(end(beta + d) - end(beta - d)) / 2e-6 for d in step]
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
 def test_refuses_and_batches():
     prior, (beta, Gamma) = generic_prior(), random_start(0)
     with pytest.raises(ValueError, match="num_steps must be >= 1, got 0"):

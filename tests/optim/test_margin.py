@@ -19,7 +19,7 @@ def test_certificate_closes_on_separable_data(seed, n, d, gap):
     signed /= np.linalg.norm(signed, axis=1, keepdims=True)
     y = rng.choice([-1.0, 1.0], n)
     result = optim.max_margin(y[:, None] * signed, y)
-    assert result.separable
+    assert result.separable is True
     assert result.upper - result.margin <= 1e-9
     assert result.margin >= (signed @ w_star).min() - 1e-9
     assert np.linalg.norm(result.w) == pytest.approx(1)

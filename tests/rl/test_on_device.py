@@ -34,6 +34,9 @@ def test_the_ring_is_first_in_first_out():
     assert int(ring.added) < 14
     with pytest.raises(ValueError, match="8 rows do not fit into a ring of 7"):
         rl.replay_add(ring, rows(range(8)))
+    narrow = rows(range(2))
+    with pytest.raises(ValueError, match=r"batch.obs has shape \(2, 1\), expected \(2, 2\)"):
+        rl.replay_add(ring, narrow._replace(obs=narrow.obs[:, :1]))
     with pytest.raises(ValueError, match="capacity must be >= 1, got 0"):
         rl.replay_init(0, 2, 1)
 

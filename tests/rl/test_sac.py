@@ -200,5 +200,9 @@ def test_refuses_shapes(setting):
         rl.sac_step(s, b._replace(action=np.zeros((12, 3))), noise, cfg)
     with pytest.raises(ValueError, match=r"batch.obs has shape \(11, 5\), expected \(12, 5\)"):
         rl.sac_step(s, b._replace(obs=b.obs[:11]), noise, cfg)
+    with pytest.raises(ValueError, match=r"batch.reward has shape \(11,\), expected \(12,\)"):
+        rl.sac_step(s, b._replace(reward=b.reward[:11]), noise, cfg)
+    with pytest.raises(ValueError, match=r"batch.obs has shape \(5,\), expected"):
+        rl.sac_update_many(jax.random.key(0), s, b, cfg)  # batches without their axis of updates
     with pytest.raises(ValueError, match=r"noise.eps has shape \(3, 2\), expected \(12, 2\)"):
         rl.sac_step(s, b, noise._replace(eps=noise.eps[:3]), cfg)

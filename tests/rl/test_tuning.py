@@ -22,7 +22,12 @@ def test_a_cpu_is_slower_at_large_batches():
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError("no"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+    "error",
+    [
+        MemoryError("no"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+        Exception("RESOURCE_EXHAUSTED: Out of memory"),
+    ],
 )
 def test_memory_ends_the_search(error):
     def measure(size):

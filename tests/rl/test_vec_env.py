@@ -93,6 +93,8 @@ def test_terminal_states_are_told_from_limits():
         ("gym:", 1, "env_id must be"),
         ("numpy:pendulum", 0, "n_envs must be >= 1, got 0"),
         ("gym:Nothing-v0", 1, "gymnasium knows no environment 'Nothing-v0'"),
+        ("gym:Pendulum-v0", 1, "gymnasium knows no environment 'Pendulum-v0'.*v1"),
+        ("gym:no such", 1, "gymnasium knows no environment 'no such'"),
         ("gym:CartPole-v1", 1, r"the action space must be a flat Box, it is Discrete\(2\)"),
     ],
 )

@@ -50,6 +50,18 @@ def test_the_newest_version_is_read():
         other.close()
 
 
+def test_half_precision_is_published():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    template = {"w": np.arange(3).astype(ml_dtypes.bfloat16)}
+    with WeightBoard.create(template) as board:
+        other = WeightBoard.attach(pickle.loads(pickle.dumps(board.handle)))
+        board.publish(template)
+        params = other.read()[1]
+        assert params["w"].dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(params["w"], template["w"])
+        other.close()
+
+
 def test_counts_on():
     with WeightBoard.create(TEMPLATE) as board:
         board.continue_from(41)

@@ -58,6 +58,17 @@ def test_objects_of_a_batch_move_by_themselves():
     assert abs(moved.means[0] - moved.means[1]).max() > 0.01
 
 
+def test_sizes_of_motions_may_be_traced():
+    cloud = random_cloud(8)
+
+    def moved(low, high, shift, jitter):
+        motion = {"scale_range": (low, high), "translate": shift, "jitter_std": jitter}
+        return splat.augment_cloud(jax.random.key(0), cloud, **motion).means
+
+    sizes = (0.5, 2.0, 0.3, 0.1)
+    np.testing.assert_allclose(jax.jit(moved)(*sizes), moved(*sizes), atol=1e-6)
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="rotate must be one of z, so3, none, got 'x'"):
         splat.augment_cloud(jax.random.key(0), random_cloud(4), rotate="x")

@@ -44,6 +44,16 @@ def test_orbit():
     np.testing.assert_allclose(shift, np.tile([0, 0, 2.5], (40, 1)), atol=1e-5)
 
 
+def test_angles_may_be_traced():
+    def orbit(fov, low, high):
+        return splat.orbit_cameras(
+            3, 2.5, 64, 48, fov_degrees=fov, min_elevation=low, max_elevation=high
+        )
+
+    for got, want in zip(jax.jit(orbit)(60.0, -10.0, 80.0), orbit(60, -10, 80), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="num_views, width and height must be >= 1, got 0, 8, 8"):
         splat.orbit_cameras(0, 1.0, 8, 8)

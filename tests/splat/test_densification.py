@@ -137,5 +137,7 @@ def test_reset_lowers_opacities_and_forgets_their_moments():
     assert not after.mu.opacity_logits.any()
     assert not after.nu.opacity_logits.any()
     assert after.mu.means.all()
+    traced = jax.jit(lambda value: splat.reset_opacity(state, value=value))(0.01)
+    np.testing.assert_allclose(traced.cloud.opacity_logits, after.cloud.opacity_logits, rtol=1e-5)
     with pytest.raises(ValueError, match=r"value must lie in \(0, 1\), got 1.0"):
         splat.reset_opacity(state, value=1.0)

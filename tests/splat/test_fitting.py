@@ -62,6 +62,9 @@ def test_parts_of_a_fit_end_as_the_whole(scene):
     np.testing.assert_array_equal(np.concatenate([early, late]), losses)
     for x, y in zip(jax.tree.leaves(end), jax.tree.leaves(whole), strict=True):
         np.testing.assert_array_equal(x, y)
+    on_the_host = jax.device_get((images, cameras))  # as a loader gives them
+    _, same = splat.fit_states(key, *on_the_host, start(), CONFIG, num_steps=30)
+    np.testing.assert_allclose(same, early, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -48,6 +48,13 @@ def test_rotations_broadcast_and_compose():
     np.testing.assert_allclose(twice, splat.rotate_sh(sh, turns[1] @ turns[0]), atol=2e-5)
 
 
+def test_a_matrix_of_integers_is_a_rotation():
+    turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    sh = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    wanted = splat.rotate_sh(sh, turn.astype(np.float32))
+    np.testing.assert_array_equal(splat.rotate_sh(sh, turn), wanted)
+
+
 def test_refuses_missing_bands():
     with pytest.raises(ValueError, match="needs 9 coefficients a channel, sh holds 4"):
         splat.eval_sh(2, np.zeros((1, 4, 3)), np.ones((1, 3)))

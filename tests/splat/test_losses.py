@@ -37,6 +37,8 @@ def test_ssim_is_the_definition():
     np.testing.assert_allclose(splat.ssim(a, b), wanted, atol=1e-5)
     wanted = reference_ssim(a.astype(float), b.astype(float), 7, 0.8)
     np.testing.assert_allclose(splat.ssim(a, b, window=7, sigma=0.8), wanted, atol=1e-5)
+    traced = jax.jit(lambda sigma: splat.ssim(a, b, window=7, sigma=sigma))
+    np.testing.assert_allclose(traced(0.8), wanted, atol=1e-5)
     np.testing.assert_allclose(splat.ssim(a, a), 1, atol=1e-6)
 
 

@@ -92,6 +92,8 @@ def test_ball_holds_the_nearest_inside():
         assert got.counts[n] == len(inside)
         padded = inside + [int(distance.argmin())] * (most - len(inside))
         assert got.indices[n].tolist() == padded
+    traced = jax.jit(splat.ball_query, static_argnums=3)(query, points, radius, most)
+    np.testing.assert_array_equal(traced.indices, got.indices)
 
 
 def test_batches_by_vmap():

@@ -69,3 +69,10 @@ def test_a_large_image_takes_the_sorted_list(monkeypatch):
     jax.clear_caches()
     got = jax.jit(splat.render, static_argnums=(2, 3))(cloud, view, 37, 29)
     np.testing.assert_allclose(got.rgb, wanted.rgb, atol=1e-6)
+
+
+@pytest.mark.parametrize("entries", [0, 10**9])
+def test_counts_are_32_bits_wide(monkeypatch, entries):
+    monkeypatch.setattr(tiles, "_MASK_ENTRIES", entries)
+    with jax.enable_x64(True):
+        assert splat.render(random_cloud(50), camera(37, 29), 37, 29).overflow.dtype == jnp.int32
