@@ -105,19 +105,19 @@ def correlation(steps: np.ndarray, result: dict, final: np.ndarray) -> Figure:
 
 
 @styled
-def alpha_sweep(alphas: np.ndarray, result: dict, best: float) -> Figure:
-    """Tokens and score by rejected fraction."""
+def alpha_sweep(alphas: np.ndarray, result: dict, best: np.ndarray) -> Figure:
+    """Tokens and score by rejected fraction; `best` [p, k] are Best-of-n_init's scores."""
     figure, (left, right) = subplots(1, 2, width=8.6, height=3.0)
     left.plot(alphas, result["computed"], "o-", color=VERMILION, label="computed")
     left.plot(alphas, result["generated"], "s--", color=ORANGE, label="generated")
     left.set(xlabel=r"rejected fraction $\alpha$", ylabel="tokens per prompt", yscale="log")
     left.set_title("Cost")
     left.legend()
-    scores = result["score"].reshape(len(alphas), -1)
+    gaps = (result["score"] - best).reshape(len(alphas), -1)
     right.errorbar(
         alphas,
-        scores.mean(axis=1) - best,
-        2 * (scores - scores[0]).std(axis=1) / np.sqrt(scores.shape[1]),
+        gaps.mean(axis=1),
+        2 * gaps.std(axis=1) / np.sqrt(gaps.shape[1]),
         fmt="o-",
         color=BLUE,
     )

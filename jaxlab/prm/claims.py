@@ -205,6 +205,7 @@ def _granularity(config, seeds, verdict) -> Claim:
     mean = budget.mean(0)
     interior = 0 < int(mean.argmax()) < len(mean) - 1
     apart = min(x.mean(0).max() - x.mean(0)[0] for x in (greedy, budget))
+    spent = np.mean([seed["sweep"]["spent"] for seed in seeds], axis=0)
 
     def show(table):
         return ", ".join(f"{x:.3f}" for x in table.mean(0))
@@ -214,7 +215,8 @@ def _granularity(config, seeds, verdict) -> Claim:
         f"greedy {show(greedy)}; 12 samples {show(budget)}",
         verdict(interior and apart >= 0.1),
         detail="Criterion: interior maximum with 12 samples a problem; 0 is 0.1 below the best. "
-        f"Granularity {', '.join(f'{x:g}' for x in config.sweep)}, greedy and reranked, "
+        f"Granularity {', '.join(f'{x:g}' for x in config.sweep)}, greedy and reranked (samples "
+        f"spent: {', '.join(f'{x:.1f}' for x in spent)}), "
         f"after iteration at {config.epsilon:g}; {TOY}",
     )
 
@@ -246,12 +248,12 @@ def _spending(config, seeds, sft, verdict) -> Claim:
 
 
 def _provenance(seeds, last) -> Claim:
-    same = bool(seeds[0]["provenance"])
+    same, texts = (seeds[0]["provenance"][name] for name in ("same", "texts"))
     precision = float(seeds[0]["quality_rollout"]["precision"])
     return row(
         "A8",
-        "the same" if same else "other texts",
-        holds(same),
+        f"{'the same' if same else 'other'} {int(texts)} texts",
+        holds(same) if texts else "reported",
         detail="Criterion: a round accepts the same texts when gold steps and answers are wrong. "
         "The verifier's own training reads the sub-answers of its problems. One whose labels are "
         "rollouts that know final answers alone, on half of the problems (first seed): final "

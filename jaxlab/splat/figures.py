@@ -73,9 +73,8 @@ def backbones(models: tuple[str, ...], tables: dict) -> Figure:
             before, after = (table.accuracies(model, features) for features in ("p", "posq"))
             axes.plot([before.mean(), after.mean()], [row, row], color=GREY, linewidth=1)
             for values, color in ((before, GREY), (after, _DATA_COLORS[name])):
-                axes.errorbar(
-                    values.mean(), row, xerr=values.std(), fmt="o", color=color, capsize=3
-                )
+                std = values.std(ddof=1) if len(values) > 1 else 0
+                axes.errorbar(values.mean(), row, xerr=std, fmt="o", color=color, capsize=3)
         axes.set_yticks(range(len(models)), models)
         axes.set(xlabel="overall accuracy", xlim=(0, 1.05), ylim=(len(models) - 0.5, -0.5))
         axes.set_title(f"{table.title}: positions to all features")

@@ -283,6 +283,12 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"tofu_authors must be <= 20, the authors with wrong answers, got {config.tofu_authors}"
         )
+    others = 4000 - 2 * 20 * config.tofu_authors
+    if not 0 <= config.tofu_pretraining <= others:
+        raise ValueError(
+            f"tofu_pretraining must lie in 0..{others}, the questions of other authors, got "
+            f"{config.tofu_pretraining}"
+        )
     check_at_least("chain_sequences", config.chain_sequences, 50)
     if config.tofu_width % 8:
         raise ValueError(f"tofu_width must be a multiple of 8, got {config.tofu_width}")

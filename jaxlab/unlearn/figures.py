@@ -97,10 +97,11 @@ def markov(result: dict, name: str) -> Figure:
                 linestyle="-" if method in ("NPO 0.2", "SimNPO 4", "GA") else "--",
                 label=method,
             )
-        panel.axhline(result["retrained"]["forget2"], color=GREY, linestyle=":", linewidth=1)
+        retrained = float(result["retrained"][chain])
+        panel.axhline(retrained, color=GREY, linestyle=":", linewidth=1)
         panel.annotate(
             "retrained",
-            (0.98, float(result["retrained"]["forget2"])),
+            (0.98, retrained),
             (0, 3),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",

@@ -69,6 +69,7 @@ def one_seed():
         "sweep": {
             "greedy": np.array([0.2, 0.3, 0.4, 0.5, 0.5]),
             "budget": np.array([0.3, 0.4, 0.6, 0.7, 0.6]),
+            "spent": np.array([12.0, 12.4, 12.5, 13.2, 11.5]),
         },
         "votes": votes,
         "strong_votes": votes,
@@ -86,7 +87,7 @@ def one_seed():
         },
         "two_networks": {"own": 0.2, "gold": 0.45, "all_right": 0.4},
         "common_answer": 0.55,
-        "provenance": True,
+        "provenance": {"same": True, "texts": 5},
     }
 
 
@@ -147,8 +148,13 @@ def test_each_criterion_alone_fails_its_row(row, path, value):
 
 
 def test_reading_gold_steps_fails_at_every_preset():
-    seeds = [one_seed() | {"provenance": False}]
+    seeds = [one_seed() | {"provenance": {"same": False, "texts": 5}}]
     assert verdicts(SMOKE, seeds, one_of(fixed_curves()))["A8"] == "fail"
+
+
+def test_accepting_nothing_twice_shows_nothing():
+    seeds = [one_seed() | {"provenance": {"same": True, "texts": 0}}]
+    assert verdicts(SMOKE, seeds, one_of(fixed_curves()))["A8"] == "reported"
 
 
 def test_an_arm_of_one_seed_is_compared_with_that_seed():

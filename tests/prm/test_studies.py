@@ -221,18 +221,19 @@ def test_iteration_returns_curves_of_every_round(stage):
 
 
 def test_gold_steps_do_not_reach_reinforcement(stage):
-    assert measures.provenance(TINY, stage, arms.by_subquestion(TINY), PLANS)
+    assert measures.provenance(TINY, stage, arms.by_subquestion(TINY), PLANS)["same"]
     # The check itself sees an arm that does read them.
     reading = arms.by_subquestion(TINY, choose=sequential.first_right)
     always = stage._replace(verifier=stage.verifier._replace(b=np.float32(1e6)))
     accepting = arms.by_subquestion(TINY, choose=sequential.first_accepted)
-    assert measures.provenance(TINY, always, accepting, PLANS)
+    assert measures.provenance(TINY, always, accepting, PLANS)["same"]
 
     def peeking(key, params, stage, plans):
         documents = [compact.answer_document(plan) for plan in plans]
         return reading(key, params, stage, plans)._replace(documents=documents)
 
-    assert not measures.provenance(TINY, stage, peeking, PLANS)
+    seen = measures.provenance(TINY, stage, peeking, PLANS)
+    assert (seen["same"], seen["texts"]) == (False, len(PLANS))
 
 
 def poisoned(plan):

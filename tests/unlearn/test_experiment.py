@@ -304,6 +304,7 @@ def test_fewer_rows_than_devices(folder, tmp_path):
         ({"experiment": "other"}, "experiment must be one of all, divergence"),
         ({"epochs": 0}, "epochs must be >= 1, got 0"),
         ({"tofu_authors": 21}, "tofu_authors must be <= 20"),
+        ({"tofu_pretraining": 3921}, r"tofu_pretraining must lie in 0\.\.3920"),
         ({"chain_sequences": 10}, "chain_sequences must be >= 50"),
         ({"tofu_width": 12}, "tofu_width must be a multiple of 8"),
         ({"search_cells": 9}, "search_cells must be <= 8, got 9"),

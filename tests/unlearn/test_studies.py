@@ -142,7 +142,10 @@ def test_quarter_takes_the_nearest_useful_checkpoint_of_every_model():
 def test_seeds_on_which_npo_is_lowest_are_counted():
     npo = {"forget": np.array([[1.0, 0.1], [1.0, 0.5]]), "retain": np.zeros((2, 2))}
     other = {"forget": np.array([[1.0, 0.2], [1.0, 0.2]]), "retain": np.zeros((2, 2))}
-    assert random_features._lowest_on({"NPO+RT": npo, "GA": other}) == "1 of 2"
+    found = {"NPO+RT": npo, "GA": other}
+    assert random_features._lowest_on(found) == "1 of 2"
+    lower = {"forget": np.zeros((2, 2)), "retain": np.zeros((2, 2))}
+    assert random_features._lowest_on(found | {"DPO halved+RT": lower}) == "1 of 2"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from jaxlab.align.rewards import perplexity_reward, sequence_reward
 from jaxlab.align.schedule import SpecRejConfig
 from jaxlab.align.speculative import RoundStats, speculative_rejection
 from jaxlab.align.statistics import equivalent_n, improvement_score
-from jaxlab.runs import Claim, Run, progress, study_key
+from jaxlab.runs import Claim, Run, digest, progress, study_key
 
 _MULTIPLE = 32  # prompts are padded on the left to multiples of it
 
@@ -34,7 +34,9 @@ def measure(config, run: Run) -> list[Claim]:
         raise ValueError("the study own needs --lm_path and --prompts")
     contest = _Contest(config, run)
     results = [
-        run.once(f"own_{number}", functools.partial(contest, number))
+        run.once(
+            f"own_{number}_{digest(contest.texts[number])}", functools.partial(contest, number)
+        )
         for number in progress(range(len(contest.texts)), "prompts")
     ]
     lines = [

@@ -18,7 +18,7 @@ from jaxlab.align.schedule import SpecRejConfig
 from jaxlab.align.speculative import speculative_rejection
 from jaxlab.align.statistics import equivalent_n, expected_max, partial_final_correlation
 from jaxlab.align.studies.models import on_device, train_language_model
-from jaxlab.runs import Claim, Run, not_run, progress, spread, study_key
+from jaxlab.runs import Claim, Run, digest, not_run, progress, spread, study_key
 
 _PROMPT_LEN, _FIRST = 4, 4  # tokens
 _EARLY = 16  # tokens of the part whose score is compared with the final one
@@ -42,8 +42,9 @@ def measure(config, run: Run) -> list[Claim]:
         return [not_run("C4-text", statement, reason, paper="16 to 32")]
     reader = _read(config)
     cfg = _model_config(reader.tokenizer.vocab_size, config.text_tokens)
+    content = f"_{digest((reader.rows, reader.prompts))}" if config.text else ""
     trained = run.once(
-        "text_model",
+        f"text_model{content}",
         lambda: train_language_model(study_key(config, 9), cfg, reader.rows, _BATCH, 3e-3),
     )
     params = on_device(trained["params"])
@@ -53,7 +54,7 @@ def measure(config, run: Run) -> list[Claim]:
     }
     results = {
         name: run.once(
-            f"text_{name.split()[0]}",
+            f"text_{name.split()[0]}{content}",
             functools.partial(_compare, config, cfg, params, reader, reward),
         )
         for name, reward in rewards.items()

@@ -12,6 +12,8 @@ from jaxlab.align.studies.models import baseline_rows, judged, search_settings
 from jaxlab.align.studies.pairs import Pairs, draw_pairs, pair_key
 from jaxlab.runs import Claim, Run, progress
 
+_LEAST_ALPHAS = 3  # up to 0.75, of which a width can be told
+
 
 def measure(config, run: Run) -> list[Claim]:
     """Cost and score by alpha."""
@@ -20,10 +22,10 @@ def measure(config, run: Run) -> list[Claim]:
     alphas = np.array(config.sweep)
     base = pairs.scores[..., : baseline_rows(config)]
     scale = np.mean(base.max(axis=-1) - base.min(axis=-1))
-    run.figure("alpha", figures.alpha_sweep(alphas, result, pairs.best.mean()))
+    run.figure("alpha", figures.alpha_sweep(alphas, result, pairs.best))
     means, computed = result["score"].mean(axis=(1, 2)), result["computed"]
     moderate = means[alphas <= 0.75]
-    width = np.ptp(moderate) / scale
+    width = np.ptp(moderate) / scale if moderate.size else np.nan
     agreed = [
         np.mean(result["row"][config.sweep.index(alpha)] == search.row)
         for alpha, search in pairs.searches.items()
@@ -37,7 +39,9 @@ def measure(config, run: Run) -> list[Claim]:
             "",
             f"scores within {100 * width:.1f}% of the baseline's range for alpha <= 0.75; "
             f"{computed.max():,.0f} to {computed.min():,.0f} tokens",
-            judged(config, np.all(np.diff(computed[order]) <= 0) and width <= 0.1),
+            judged(config, np.all(np.diff(computed[order]) <= 0) and width <= 0.1)
+            if moderate.size >= _LEAST_ALPHAS
+            else "reported",
             detail="alpha: score, computed and generated tokens: "
             + "; ".join(
                 f"{a:g}: {m:.3f}, {c:,.0f}, {g:,.0f}"

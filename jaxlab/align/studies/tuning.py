@@ -22,6 +22,7 @@ _GROUP = 16  # responses of which the best (and the worst) is learned
 _BATCH = 8  # groups per optimizer step
 _RATE = 1e-4  # small, so that the pass goes through the divergences of Best-of-N
 _BETA = 0.1  # DPO's weight of the divergence
+_LEAST_GAIN = 0.1  # of Best-of-N's, below which a tuned model is no rival
 _EVALUATIONS = 6
 
 
@@ -59,6 +60,8 @@ def _claim(config, pool: np.ndarray, tuned: dict[str, dict], groups: int) -> Cla
         inside = np.flatnonzero(path["kl"] <= bound)
         best = inside[np.argmax(path["reward"][inside])]
         within[name] = path["reward"][best], path["kl"][best]
+    gained = min(path["reward"].max() for path in tuned.values()) - pool.mean()
+    rivals = gained >= _LEAST_GAIN * (reached - pool.mean())
     ends = {name: (path["reward"][-1], path["kl"][-1]) for name, path in tuned.items()}
 
     def tell(points):
@@ -69,7 +72,9 @@ def _claim(config, pool: np.ndarray, tuned: dict[str, dict], groups: int) -> Cla
         "Best-of-N is as effective as the state-of-the-art post-training procedures",
         "cited, not tested",
         f"gold reward: Best-of-{n} {reached:.2f} at KL <= {bound:.2f}, {tell(within.items())}",
-        judged(config, all(reached >= reward for reward, _ in within.values())),
+        judged(config, all(reached >= reward for reward, _ in within.values()))
+        if rivals
+        else "reported",
         detail=f"Analogue: the model of documents, {config.short_tokens} tokens, one pass over the "
         f"best (expert iteration) or best and worst (DPO, beta {_BETA}) of {groups} groups of "
         f"{_GROUP} own responses; base model {pool.mean():.2f}. A tuned model counts at its best "

@@ -32,7 +32,7 @@ from jaxlab.prm.studies.texts import Reader
 from jaxlab.prm.studies.training import fit
 from jaxlab.prm.text_verifier import TextVerifier, init_text_verifier, text_verifier_loss
 from jaxlab.prm.vocabulary import MARKS, MarkedTokenizer, grow_vocabulary
-from jaxlab.runs import Run, latest_step, restore_checkpoint, save_checkpoint
+from jaxlab.runs import Run, digest, latest_step, restore_checkpoint, save_checkpoint
 
 GRANULARITIES = (0.25, 0.5, 0.75, 0.8, 1.0)  # mixed in tuning, so that the switch can be set
 WEIGHT_DECAY = 0.05
@@ -52,16 +52,20 @@ def measure_checkpoint(config: AutoPRMConfig, run: Run) -> dict[str, Any]:
     train, test = _problems(config)
     loaded, base = _load(config)
     found: dict[str, Any] = {"curves": {}, "counts": {"train": len(train), "test": len(test)}}
-    rounds = functools.partial(_iterate, config, run, train=train, test=test)
+    content = digest((train, test))
+    rounds = functools.partial(_iterate, config, run, content, train=train, test=test)
     for cgd in (True, False):
         reader, suffix = loaded._replace(cgd=cgd), "" if cgd else "_no_cgd"
         gold = _gold_rows(config, reader, train[: config.sft_problems])
         tuned = _kept(
-            run, f"tuned{suffix}", base, functools.partial(_tune, config, reader, base, gold)
+            run,
+            f"tuned{suffix}_{content}",
+            base,
+            functools.partial(_tune, config, reader, base, gold),
         )
         verifier = _kept(
             run,
-            f"verifier{suffix}",
+            f"verifier{suffix}_{content}",
             init_text_verifier(base, reader.cfg.d_model),
             functools.partial(_judge, config, reader, tuned, train),
         )
@@ -69,7 +73,8 @@ def measure_checkpoint(config: AutoPRMConfig, run: Run) -> dict[str, Any]:
         if cgd:
             arms |= {"orm": _by_final_answer, "sft_continued": None}
             found["realised"] = run.once(
-                "texts_granularity", functools.partial(_granularity, config, reader, tuned, test)
+                f"texts_granularity_{content}",
+                functools.partial(_granularity, config, reader, tuned, test),
             )
         for name, accept in arms.items():
             found["curves"][name] = rounds(name, reader, tuned, verifier, gold, accept)
@@ -260,7 +265,7 @@ def _final_right(reader: Reader, plan: Decomposition, attempts, answer: Any) -> 
 
 
 def _iterate(
-    config, run: Run, name, reader: Reader, tuned, verifier, gold, accept, *, train, test
+    config, run: Run, content, name, reader: Reader, tuned, verifier, gold, accept, *, train, test
 ) -> dict[str, np.ndarray]:
     """Rounds of sampling, acceptance and training: `final` [1, rounds + 1]."""
     params, final = tuned, []
@@ -272,14 +277,14 @@ def _iterate(
         return _round(config, run, name, reader, params, verifier, gold, accept, train, number)
 
     for number in range(config.rounds + 1):
-        kept = run.once(f"{name}_round{number}", functools.partial(measured, params))
+        kept = run.once(f"{name}_round{number}_{content}", functools.partial(measured, params))
         final.append(float(kept["final"]))
         run.log(number, **{f"{name}/final": final[-1]})
         if number == config.rounds:
             break
         params = _kept(
             run,
-            f"{name}_{number}",
+            f"{name}_{number}_{content}",
             tuned,
             functools.partial(trained, params, number),
         )

@@ -1,6 +1,7 @@
 """What is measured on trained solvers: plans, granularity, votes and search, provenance."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -145,9 +146,12 @@ def granularity_sweep(
     problems: list[Decomposition],
     key: jax.Array,
 ) -> dict[str, np.ndarray]:
-    """Final accuracy at each `epsilon`: `greedy`, and `budget` with 12 samples a problem."""
+    """Final accuracy at each `epsilon`: `greedy`, and `budget` with about 12 samples a problem.
+
+    `spent` is how many there are on average: every step of a plan is sampled equally often.
+    """
     cfg = config.network()
-    greedy, budget = [], []
+    greedy, budget, spent = [], [], []
     for epsilon in config.sweep:
         plans = plans_at(problems, epsilon)
         draw = functools.partial(
@@ -156,12 +160,14 @@ def granularity_sweep(
         greedy.append(rollouts.score(draw(verifier, sampling=rollouts.GREEDY), plans).final)
         steps = np.mean([len(plan.questions) for plan in plans])
         k = max(1, round(_BUDGET / steps))
+        spent.append(k * steps)
         chosen = draw(verifier, choose=sequential.most_rewarded, k=k)
         budget.append(rollouts.score(chosen, plans).final)
     return {
         "epsilon": np.array(config.sweep),
         "greedy": np.array(greedy),
         "budget": np.array(budget),
+        "spent": np.array(spent),
     }
 
 
@@ -233,17 +239,23 @@ def links(problem: Decomposition) -> int:
     return plan.clauses[0] - 1
 
 
-def provenance(config: AutoPRMConfig, stage: Stage, accept: Accept, plans: list[Plan]) -> bool:
-    """Whether a round accepts the same texts when all gold solutions and answers are wrong."""
+def provenance(
+    config: AutoPRMConfig, stage: Stage, accept: Accept, plans: list[Plan]
+) -> dict[str, Any]:
+    """Whether a round accepts the `same` texts when all gold solutions and answers are wrong.
+
+    And how many `texts` there are: none would be the same as none.
+    """
     poisoned = [
         plan._replace(answers=[PAD] * len(plan.answers), solutions=[[SEP] for _ in plan.solutions])
         for plan in plans
     ]
     key = jax.random.key(config.seed)
     taken = [accept(key, stage.params, stage, source).documents for source in (plans, poisoned)]
-    return len(taken[0]) == len(taken[1]) and all(
+    same = len(taken[0]) == len(taken[1]) and all(
         np.array_equal(a.ids, b.ids) for a, b in zip(*taken, strict=True)
     )
+    return {"same": same, "texts": len(taken[0])}
 
 
 def rank_correlation(asked: np.ndarray, realised: np.ndarray) -> float:

@@ -151,7 +151,7 @@ def _measure_solver(seed: Seed, stage: Stage, solver: dict) -> dict[str, Any]:
             lambda: measures.decompositions(config, stage.params, stage.verifier, problems.planned),
         ),
         "sweep": seed.once(
-            "sweep",
+            "granularity_sweep",
             lambda: measures.granularity_sweep(
                 config, solver, stage.verifier, problems.planned, key
             ),
@@ -228,16 +228,11 @@ def _first_seed_alone(seed: Seed, built: dict[str, Stage], strong_solver: dict) 
             ),
         ),
         "provenance": run.once(
-            "provenance",
-            lambda: {
-                "same": measures.provenance(
-                    config,
-                    stage,
-                    arms.by_subquestion(config),
-                    seed.plans[: config.round_problems],
-                )
-            },
-        )["same"],
+            "poisoned_gold",
+            lambda: measures.provenance(
+                config, stage, arms.by_subquestion(config), seed.plans[: config.round_problems]
+            ),
+        ),
     }
 
 

@@ -42,7 +42,7 @@ def _batch(key, config, rows):
 
 def _largest_difference(a, b) -> float:
     leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return max(float(np.max(np.abs(np.asarray(x) - np.asarray(y)))) for x, y in leaves)
+    return float(np.max([np.max(np.abs(np.asarray(x) - np.asarray(y))) for x, y in leaves]))
 
 
 def equality() -> dict[str, float]:

@@ -41,7 +41,7 @@ def _positions(config, table: Table, model: str) -> Claim:
         STATEMENTS["S1"],
         "",
         f"accuracy from positions {spread(reached)}; smallest KS p-value {least:.2g}",
-        holds(reached.mean() <= 0.40 and least > _LEAST_P_VALUE),
+        _judged(table, model, reached.mean() <= 0.40 and least > _LEAST_P_VALUE),
         detail=f"Analytic clouds, 9 classes, {model}; positions cannot do better than 1/3. "
         "Kolmogorov-Smirnov between surfaces over one value an object (mean radius; mean, "
         "deviation and largest value of each coordinate). Criterion: <= 0.40, and p-value > 1e-4.",
@@ -60,7 +60,7 @@ def _transparency(table: Table, model: str) -> Claim:
         STATEMENTS["S2"],
         "",
         f"flat against glass without opacity {spread(pair)}, with it {spread(seen)}",
-        holds(pair.mean() <= 0.6),
+        _judged(table, model, pair.mean() <= 0.6),
         detail="Analytic clouds, positions, scales and rotations; chance is 1/2. Criterion: <= "
         "0.6.",
     )
@@ -83,6 +83,11 @@ def _ambiguous_objects(table: Table, model: str) -> Claim:
         f"{before[:, 0].mean():.3f} to {after[:, 0].mean():.3f}. Criterion: more than twice the "
         "gain. The factor was set after a first look at such data, where shapes gained .233.",
     )
+
+
+def _judged(table: Table, model: str, condition) -> str:
+    """That of what a network cannot learn, which is for networks that learn what can be."""
+    return holds(condition) if table.accuracies(model, "posq").mean() >= 0.9 else "reported"
 
 
 def not_asked(row: str, statement: str, features: str) -> Claim:

@@ -90,7 +90,8 @@ def _surface_type(config, tables: dict[str, Table]) -> Claim:
         )
     if not told:
         return not_run("S3", statement, "Needs data set A or B.")
-    missing = "" if len(told) == 2 else " B is measured from the preset small on."
+    absent = [name for name in ("A", "B") if name not in tables]
+    missing = f" Not measured here: {' and '.join(absent)}." if absent else ""
     return Claim(
         "S3",
         statement,

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from jaxlab.runs import Claim, Run, holds, progress, study_key
+from jaxlab.runs import Claim, Run, digest, holds, progress, study_key
 from jaxlab.splat.files import load_cloud_folder
 from jaxlab.splat.ply import write_ply
 from jaxlab.splat.studies import analytic
@@ -63,6 +63,11 @@ def dataset(config) -> CloudDataset:
     return load_cloud_folder(config.cloud_root, num_points=config.num_points, seed=config.seed)
 
 
+@functools.lru_cache(maxsize=1)
+def _content(config) -> str:
+    return digest(dataset(config))
+
+
 def trials(config, run: Run, model: str, features: str) -> list[dict]:
     """One training a seed, on 80% of each class, tested on the rest."""
     return [
@@ -87,7 +92,7 @@ def _trial(config, run: Run, model: str, features: str, seed: int) -> dict:
 
     return train_once(
         run,
-        f"own_{model}_{features}_{seed}",
+        f"own_{model}_{features}_{seed}_{_content(config)}",
         study_key(config, _TRAIN, seed),
         rows_of(~test),
         rows_of(test),

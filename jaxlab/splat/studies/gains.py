@@ -62,9 +62,8 @@ def _mitigated(config, tables: dict[str, Table]) -> Claim:
                 f"{f} {spread(table.accuracies(model, f)):.3f}" for f in config.feature_sets
             )
         )
-        middle = [f for f in ("po", "psq") if f in mean]
-        if name == "A":
-            ordered = all(mean["p"] < mean[f] < mean["posq"] for f in middle)
+        if name == "A" and mean.keys() >= {"po", "psq"}:
+            ordered = all(mean["p"] < mean[f] < mean["posq"] for f in ("po", "psq"))
             judged.append(ordered and mean["posq"] >= 0.95)
         elif name == "B":
             judged.append(mean["posq"] >= 0.95 and mean["p"] <= 0.45)
@@ -87,10 +86,7 @@ def _superior(config, tables: dict[str, Table]) -> Claim:
         rows = []
         for model in config.models:
             before, after = (table.accuracies(model, f) for f in ("p", "posq"))
-            rows.append(
-                f"{TITLES[model]} {100 * before.mean():.1f} ± {100 * before.std():.1f} to "
-                f"{100 * after.mean():.1f} ± {100 * after.std():.1f}"
-            )
+            rows.append(f"{TITLES[model]} {_percent(before)} to {_percent(after)}")
             gain = table.gains(model)
             if len(gain) > 1 and gain.mean() <= 2 * gain.std(ddof=1):
                 unclear.append(f"{TITLES[model]} on {name}")
@@ -217,3 +213,9 @@ def mean_confusion(trials: list[dict]) -> np.ndarray:
     labels = np.concatenate([t["labels"] for t in trials])
     probabilities = np.exp(logits - np.logaddexp.reduce(logits, -1)[:, None])
     return np.stack([probabilities[labels == c].mean(0) for c in range(logits.shape[1])])
+
+
+def _percent(accuracies: np.ndarray) -> str:
+    """Mean and standard deviation over seeds."""
+    whole = spread(100 * accuracies)
+    return f"{whole.mean:.1f} ± {whole.std:.1f}" if whole.n > 1 else f"{whole.mean:.1f}"

@@ -10,6 +10,7 @@ from jaxlab.runs import (
     Claim,
     Run,
     check_finite,
+    digest,
     holds,
     latest_step,
     not_run,
@@ -55,13 +56,15 @@ def measure(config, run: Run, trained) -> list[Claim]:
     cfg, params = lm.load_hf(config.model_dir)
     tokenizer = lm.load_tokenizer(config.model_dir)
     tests, training = _prompts(config)
+    content = digest((tests, training))
     encoded = {count: encode_prompts(tokenizer, prompts) for count, prompts in tests.items()}
     probe = functools.partial(_probe, config, params, cfg, encoded)
-    before = run.once("language_before", probe)
+    before = run.once(f"language_before_{content}", probe)
     after = None
     if config.finetune_steps:
-        adapter = functools.partial(_tuned, config, run, params, cfg, tokenizer, training)
-        after = run.once("language_tuned", lambda: probe(lora=adapter()))
+        folder = run.checkpoint_dir(f"decayed_adapter_{content}")
+        adapter = functools.partial(_tuned, config, run, folder, params, cfg, tokenizer, training)
+        after = run.once(f"language_tuned_{content}", lambda: probe(lora=adapter()))
     run.figure("language_by_chains", figures.language_by_chains(before, after))
     if "attention" in before:
         run.figure("language_attention", figures.language_attention(before, after, TEXT_ROLES))
@@ -123,9 +126,8 @@ def _probe(config, params, cfg, encoded: dict, lora=None) -> dict:
     return result
 
 
-def _tuned(config, run: Run, params, cfg, tokenizer, training: list) -> lm.Lora:
-    """The adapter, trained or continued from its checkpoint."""
-    folder = run.checkpoint_dir("decayed_adapter")
+def _tuned(config, run: Run, folder: Path, params, cfg, tokenizer, training: list) -> lm.Lora:
+    """The adapter, trained or continued from its checkpoint in `folder`."""
     steps, lr = config.finetune_steps, config.finetune_lr
     state = init_finetuning(
         study_key(config, 40),

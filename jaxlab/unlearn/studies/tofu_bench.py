@@ -261,4 +261,5 @@ def last(path: Any) -> Any:
 
 def verdict(config, condition) -> str:
     """That of a criterion, which is for models that know what they shall forget."""
-    return holds(condition) if config.tofu_authors >= 20 else "reported"
+    learned = config.tofu_authors >= 20 and config.tofu_epochs >= 12
+    return holds(condition) if learned else "reported"

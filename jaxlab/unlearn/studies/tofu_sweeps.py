@@ -64,7 +64,10 @@ def _retain_weight(sweeps: dict, setting: str) -> Claim:
 
 def _margin_and_temperature(sweeps: dict, setting: str) -> Claim:
     utility = np.array([row["mu"] for row in sweeps["gamma"].values()])
-    falls = "falls" if (np.diff(utility) <= 0.005).all() else "does not fall"
+    steps = np.diff(utility)
+    course = "rises" if (steps > 0.005).any() else "never rises"
+    if course == "never rises" and (steps < -0.005).any():
+        course = "falls"
     return Claim(
         "S8",
         STATEMENTS["S8"],
@@ -72,7 +75,7 @@ def _margin_and_temperature(sweeps: dict, setting: str) -> Claim:
         f"gamma: {_listed(sweeps['gamma'])}; beta: {_listed(sweeps['beta'])}",
         "reported",
         detail=f"SimNPO+RT around beta 2.5, gamma 0, weights 0.1375 and 1: FQ / MU / NLL per "
-        f"token. {setting}. Utility {falls} with gamma.",
+        f"token. {setting}. Utility {course} with gamma.",
     )
 
 
