@@ -353,7 +353,8 @@ def start_distributed(
       Whether a run of several processes was started; False leaves jax as it was.
 
     Raises:
-      ValueError: an address without the number of processes, or without this one's.
+      ValueError: an address without the number of processes, or without this one's, or the
+        reverse.
     """
     env = os.environ
     address = coordinator_address or env.get("JAX_COORDINATOR_ADDRESS")
@@ -363,6 +364,10 @@ def start_distributed(
         (_int(env.get(name)) or 1) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
     )
     if address is None and not scheduled:
+        if (count or 1) > 1 or number:
+            raise ValueError(
+                f"num_processes {count} and process_id {number} given, but no coordinator_address"
+            )
         return False
     if address is not None and not scheduled and (count is None or number is None):
         raise ValueError(

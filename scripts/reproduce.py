@@ -113,22 +113,29 @@ def main(argv: Sequence[str]) -> int:
 
 def _run_all(workdir: Path) -> list[Outcome]:
     """Runs the systems, `--jobs` at a time, with a line as each one ends."""
-    names = flags.FLAGS.systems
+    names = list(dict.fromkeys(flags.FLAGS.systems))
     outcomes: dict[str, Outcome] = {}
     together = sorted(set(names) - set(ALONE), key=lambda n: (n not in LONG, names.index(n)))
     for group in (together, *([name] for name in ALONE if name in names)):
         with concurrent.futures.ThreadPoolExecutor(flags.FLAGS.jobs) as pool:
             running = [pool.submit(_run_system, name, workdir) for name in group]
-            for future in concurrent.futures.as_completed(running):
-                outcome = future.result()
-                outcomes[outcome.name] = outcome
-                counts = count_verdicts(outcome.claims)
-                told = [f"{n} {verdict}" for verdict, n in counts.items() if n]
-                told += ["INCOMPLETE"] * bool(outcome.error)
-                state = "CRASHED" if outcome.crashed else ", ".join(told)
-                done = f"[{len(outcomes)}/{len(names)}]"
-                print(f"{done} {outcome.name:<24} {outcome.seconds:6.1f} s  {state}", flush=True)
+            try:
+                for future in concurrent.futures.as_completed(running):
+                    outcome = future.result()
+                    outcomes[outcome.name] = outcome
+                    print(f"[{len(outcomes)}/{len(names)}] {_line(outcome)}", flush=True)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # an interrupt ends what runs and starts no more
+                raise
     return [outcomes[name] for name in names]
+
+
+def _line(outcome: Outcome) -> str:
+    """How a system ended, on one line."""
+    told = [f"{n} {verdict}" for verdict, n in count_verdicts(outcome.claims).items() if n]
+    told += ["INCOMPLETE"] * bool(outcome.error)
+    state = "CRASHED" if outcome.crashed else ", ".join(told)
+    return f"{outcome.name:<24} {outcome.seconds:6.1f} s  {state}"
 
 
 def _run_system(name: str, parent: Path) -> Outcome:

@@ -207,6 +207,8 @@ def test_start_distributed_does_nothing_alone(monkeypatch):
     assert parallel.start_distributed() is False
     with pytest.raises(ValueError, match="give all three"):
         parallel.start_distributed("localhost:1", num_processes=2)
+    with pytest.raises(ValueError, match="no coordinator_address"):
+        parallel.start_distributed(num_processes=2, process_id=1)
 
 
 _TWO_PROCESSES = """

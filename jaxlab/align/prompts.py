@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxlab import lm
 from jaxlab.align.rewards import Template
-from jaxlab.text_files import read_json
+from jaxlab.user_files import read_json
 
 
 def read_prompts(path: str | PathLike) -> list[str]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.user_files import read_arrays
+
 
 class LoggedBandit(NamedTuple):
     """Bandit feedback, one entry a row of the log.
@@ -129,7 +131,8 @@ def load_returns(path: str | os.PathLike) -> LoggedReturns:
     columns = _read(path, {"policy_id": int, "episode_return": float})
     policy, returns = columns["policy_id"], columns["episode_return"]
     _check_pairs(path, "policy_id", policy, "episode_return", returns)
-    return _pad(returns[np.argsort(policy, kind="stable")], np.bincount(policy))
+    counts = np.bincount(policy.astype(np.int64))
+    return _pad(returns[np.argsort(policy, kind="stable")], counts)
 
 
 def load_minari_returns(paths: list[str | os.PathLike]) -> LoggedReturns:
@@ -195,16 +198,13 @@ def _read(
 
 
 def _read_arrays(path, needed, optional=None) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        missing = [name for name in needed if name not in file.files]
-        if missing:
-            raise ValueError(f"{path} has no array {', '.join(missing)}; it holds {file.files}")
-        return {name: file[name] for name in (*needed, *(optional or ())) if name in file.files}
+    return read_arrays(path, needed, optional or ())
 
 
 def _read_columns(path, needed, optional=None) -> dict[str, np.ndarray]:
     """The named columns of a CSV file with a header, each converted to its type."""
-    with open(path, newline="", encoding="utf-8") as file:
+    # With the byte order mark that spreadsheets write, or without.
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or ()
         missing = [name for name in needed if name not in names]

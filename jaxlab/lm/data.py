@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlab.checks import check_at_least
 from jaxlab.lm.tokenizer import Tokenizer
-from jaxlab.text_files import read_json_lines, read_text
+from jaxlab.user_files import read_json_lines, read_text
 
 Conversation = Sequence[dict]
 

@@ -27,7 +27,7 @@ from jaxlab.lm.decoding import (
 )
 from jaxlab.lm.masks import check_ids
 from jaxlab.lm.sampling import UNFILTERED, SamplingConfig, mark_seen
-from jaxlab.text_files import read_json
+from jaxlab.user_files import read_json
 
 _SHORTEST_BUCKET = 16
 

@@ -20,7 +20,7 @@ from jaxlab.lm.hf_config import config_from_hf, config_to_hf
 from jaxlab.lm.hf_weights import Weight, base_prefix, weight_map
 from jaxlab.lm.params import param_shapes
 from jaxlab.runs import atomic
-from jaxlab.text_files import read_json
+from jaxlab.user_files import read_json
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -88,8 +88,6 @@ def save_hf(
             save_file(tensors, draft, metadata={"format": "pt"})
         except SafetensorError as error:  # a full disk, for one
             raise OSError(f"{draft} cannot be written: {error}") from error
-    for stale in [*folder.glob("model*.safetensors"), *folder.glob(_INDEX)]:
-        stale.unlink()
     for file in files:
         os.replace(folder / f"{file}.tmp", folder / file)
     if len(plan) > 1:
@@ -97,6 +95,11 @@ def save_hf(
         places = {name: file for file, shard in zip(files, plan, strict=True) for name in shard}
         index = {"metadata": {"total_size": total}, "weight_map": places}
         atomic.write_json(folder / _INDEX, index)
+    else:
+        (folder / _INDEX).unlink(missing_ok=True)
+    for stale in folder.glob("model*.safetensors"):
+        if stale.name not in files:
+            stale.unlink()
     config["dtype" if "dtype" in config else "torch_dtype"] = str(params["embed"]["w"].dtype)
     atomic.write_json(folder / "config.json", config)
 

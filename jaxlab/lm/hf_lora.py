@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.hf_weights import weight_map
 from jaxlab.lm.lora import Lora
-from jaxlab.text_files import read_json
+from jaxlab.user_files import read_json
 
 _PREFIX = "base_model.model."
 # What changes the meaning of an adapter and is not implemented, with the value that is.

@@ -15,7 +15,8 @@ import jinja2.ext
 import jinja2.sandbox
 import numpy as np
 
-from jaxlab.text_files import read_json
+from jaxlab.runs import atomic
+from jaxlab.user_files import read_json
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
@@ -135,9 +136,8 @@ class Tokenizer:
         """Writes `tokenizer.json` and `tokenizer_config.json`, a folder transformers loads."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.json").write_text(self._backend.to_str(pretty=True), encoding="utf-8")
-        config = json.dumps(self.config, indent=2, ensure_ascii=False)
-        (folder / "tokenizer_config.json").write_text(config, encoding="utf-8")
+        atomic.write_text(folder / "tokenizer.json", self._backend.to_str(pretty=True))
+        atomic.write_json(folder / "tokenizer_config.json", self.config)
 
     def _special(self, name: str) -> str | None:
         entry = self.config.get(name)

@@ -10,6 +10,7 @@ from jax.experimental.sparse import BCOO
 
 from jaxlab.checks import check_choice
 from jaxlab.dtypes import as_float
+from jaxlab.user_files import read_arrays
 
 NORMALIZATIONS = ("max", "row", "none")
 # A BCOO entry of two int32 indices takes two to three times the room of a dense one, and its
@@ -133,8 +134,16 @@ def prepare(
     return Dataset(_divide_rows(X, scale), signs(y), scale)
 
 
+def check_labels(y: np.ndarray) -> None:
+    """Raises ValueError where a label is NaN, which no class is equal to."""
+    y = np.asarray(y)
+    if np.issubdtype(y.dtype, np.floating) and np.isnan(y).any():
+        raise ValueError(f"y holds NaN in {np.isnan(y).sum()} of {y.size} rows: remove those rows")
+
+
 def signs(y: np.ndarray) -> np.ndarray:
     """Turns labels of two classes, [n], into -1.0 and +1.0, the larger label being +1."""
+    check_labels(y)
     classes = np.unique(y)
     if len(classes) != 2:
         shown = ", ".join(str(c) for c in classes[:5]) + (", ..." if len(classes) > 5 else "")
@@ -186,16 +195,14 @@ def load_npz(
     """Reads X [n, d] and y [n] from an `.npz` file.
 
     Raises:
-      ValueError: the file has no array of that name, or its shapes do not fit.
+      FileNotFoundError: no such file.
+      ValueError: a damaged file, no array of that name, or shapes that do not fit.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in (x_key, y_key):
-            if key not in arrays:
-                raise ValueError(
-                    f"{path} has no array {key!r}, it has {sorted(arrays)}: "
-                    "name yours with x_key and y_key"
-                )
-        X, y = arrays[x_key], arrays[y_key]
+    try:
+        arrays = read_arrays(path, (x_key, y_key))
+    except ValueError as error:
+        raise ValueError(f"{error}. Name yours with x_key and y_key") from error
+    X, y = arrays[x_key], arrays[y_key]
     if X.ndim != 2 or y.shape != X.shape[:1]:
         raise ValueError(f"{path}: X must be [n, d] and y [n], got X {X.shape} and y {y.shape}")
     return X, y
@@ -218,7 +225,7 @@ def load_libsvm(
         the message names file and line.
     """
     labels, rows, columns, values = [], [], [], []
-    with open(path, encoding="utf-8") as lines:
+    with open(path, encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             tokens = line.split("#", 1)[0].split()
             if not tokens:

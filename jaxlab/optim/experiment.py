@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxlab.optim import convergence, figures, generality, lower_bounds, real_data
-from jaxlab.optim.data import load_libsvm, load_npz, prepare
+from jaxlab.optim.data import check_labels, load_libsvm, load_npz, prepare
 from jaxlab.optim.losses import margin_loss
 from jaxlab.optim.problems import (
     REAL_SETS,
@@ -141,6 +141,7 @@ def _own_problem(config: Config) -> Problems:
         X, y = load_npz(path, x_key=config.x_key, y_key=config.y_key)
     else:
         X, y = load_libsvm(path)
+    check_labels(y)
     labels = np.unique(y)
     if config.positive_class:
         matches = [label for label in labels if _same_label(label, config.positive_class)]

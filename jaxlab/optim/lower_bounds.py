@@ -12,7 +12,7 @@ from jaxlab.optim.perceptron import perceptron
 from jaxlab.optim.problems import Problems, eta_label, sweep
 from jaxlab.optim.statements import STATEMENTS
 from jaxlab.optim.stepsize import RULES
-from jaxlab.runs import Claim, holds, spread
+from jaxlab.runs import Claim, holds, not_run, spread
 
 ETAS = (1.0, 100.0, 1e4, 1e6)
 RHOS = (0.5, 0.25)
@@ -114,6 +114,10 @@ def _online_row(online: dict) -> Claim:
 
 
 def _minimax_row(batch: dict) -> Claim:
+    missing = [f"{loss} {rule}" for loss, rule in OPTIMAL]
+    missing = [name for name in missing if name not in batch["first_separated"]]
+    if missing:
+        return not_run("LS7", STATEMENTS["LS7"], f"Needs {' and '.join(missing)} (--hard_losses).")
     large = np.asarray(ETAS) >= 1e4
     first = np.stack(
         [batch["first_separated"][f"{loss} {rule}"][:, large] for loss, rule in OPTIMAL]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxlab.checks import check_choice
 from jaxlab.prm.decomposition import Decomposition, Step
 from jaxlab.prm.numbers import format_number
-from jaxlab.text_files import read_json, read_json_lines, read_text
+from jaxlab.user_files import read_json, read_json_lines, read_text
 
 Pairs = list[tuple[str, str]]
 

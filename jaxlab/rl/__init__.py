@@ -20,7 +20,7 @@ _HOMES = {
     "dual": ("DualState", "dual_init", "dual_merge", "dual_step"),
     "host": ("TrainResult", "train_host"),
     "host_config": ("HostConfig",),
-    "host_policy": ("numpy_actor",),
+    "host_policy": ("load_policy", "numpy_actor"),
     "networks": ("critic_apply", "polyak_update"),
     "on_device": (
         "OnDeviceConfig",

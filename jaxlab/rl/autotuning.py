@@ -59,6 +59,8 @@ def autotune(
         if call_s[updates] >= _CALL_S:
             break
         updates *= 2
+    else:  # compiled here, not by the learner while the samplers are measured
+        call_s[updates] = meter.seconds_of_a_call(sizes.best, updates)
     host = dataclasses.replace(host, batch_size=sizes.best, updates_per_call=updates)
     with live_rates(config, host, max(samplers), import_module) as measure:
         pools = tune_samplers(lambda n: measure(n, seconds), samplers)
@@ -110,6 +112,7 @@ def live_rates(config, host: HostConfig, most: int, import_module: str | None = 
             start, rows, updates = time.monotonic(), ring.written().sum(), learner.updates
             time.sleep(seconds)
             elapsed = time.monotonic() - start
+            learner.check()
             return (
                 float(ring.written().sum() - rows) / elapsed,
                 max(learner.updates - updates, 1) / elapsed,
@@ -123,6 +126,7 @@ class _Learner:
 
     def __init__(self, config, host: HostConfig, ring, board, state):
         self.updates = 0
+        self._error: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(
             target=self._learn, args=(config, host, ring, board, state), daemon=True
@@ -136,7 +140,18 @@ class _Learner:
         self._stopped.set()
         self._thread.join()
 
-    def _learn(self, config, host, ring, board, state):
+    def check(self) -> None:
+        """Raises what the thread ended with, if it did."""
+        if self._error is not None:
+            raise self._error
+
+    def _learn(self, *args) -> None:
+        try:
+            self._learn_until_stopped(*args)
+        except Exception as error:
+            self._error = error
+
+    def _learn_until_stopped(self, config, host, ring, board, state):
         rng = np.random.default_rng(0)
         shape = host.updates_per_call, host.batch_size, -1
         while not self._stopped.is_set():

@@ -10,6 +10,7 @@ import importlib
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -106,6 +107,7 @@ def train_host(
       FloatingPointError: a loss that is not finite, with the update; the last checkpoint stays.
       RuntimeError: a sampler that keeps dying, with its error.
     """
+    start = time.monotonic()
     if import_module:
         importlib.import_module(import_module)
     if ray_address and host_config.mode == "sync":
@@ -138,7 +140,7 @@ def train_host(
         if host_config.visualize and metrics is not None:
             picture = Path(pictures) / "episode.png"
             stack.enter_context(dashboard.serving(metrics, picture, observe))
-        log = ProgressLog(metrics, host_config.batch_size, *before, on_eval)
+        log = ProgressLog(metrics, host_config.batch_size, *before, on_eval, start=start)
         record = what_to_record(
             host_config.env_id, pictures, host_config.record_every, host_config.visualize
         )

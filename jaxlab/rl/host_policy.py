@@ -1,8 +1,12 @@
 """The actor without jax, for processes that must start at once and use one thread."""
 
+from os import PathLike
 from typing import Any
 
 import numpy as np
+
+from jaxlab.rl.weight_board import nest
+from jaxlab.user_files import read_arrays
 
 _HEADS = {"mean", "log_std"}
 _NOISE = 0.1  # standard deviation, of actions in [-1, 1]
@@ -19,6 +23,16 @@ def numpy_actor(
     x = _trunk(params, obs)
     log_std = np.clip(_dense(params["log_std"], x), log_std_min, log_std_max)
     return _dense(params["mean"], x), log_std
+
+
+def load_policy(path: str | PathLike) -> dict[str, Any]:
+    """The nested parameters in a `policy.npz` that training has left, for `numpy_actor`.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a damaged file.
+    """
+    return nest({tuple(name.split("/")): array for name, array in read_arrays(path).items()})
 
 
 def act_greedily(params: dict[str, Any], obs: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxlab.rl.shared_replay import ReplaySpec, SharedReplay
 from jaxlab.rl.transition import Transition, check_transition
+from jaxlab.user_files import read_arrays
 
 _BOUNDS = "action_low", "action_high"
 
@@ -20,12 +21,9 @@ def read_transitions(path: str | PathLike, obs_dim: int, act_dim: int) -> Transi
       ValueError: a field that is missing, of another shape, or not finite; one bound without the
         other, or bounds that are not finite with low < high; actions out of range.
     """
-    with np.load(path) as file:
-        missing = [name for name in Transition._fields if name not in file]
-        if missing:
-            raise ValueError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(file.files)}")
-        rows = Transition(*(np.asarray(file[name], np.float32) for name in Transition._fields))
-        bounds = {name: np.asarray(file[name]) for name in _BOUNDS if name in file}
+    arrays = read_arrays(path, Transition._fields, _BOUNDS)
+    rows = Transition(*(np.asarray(arrays[name], np.float32) for name in Transition._fields))
+    bounds = {name: arrays[name] for name in _BOUNDS if name in arrays}
     check_transition(rows, obs_dim, act_dim)
     for name, array in zip(Transition._fields, rows, strict=True):
         if not np.isfinite(array).all():

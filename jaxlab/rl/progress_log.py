@@ -29,7 +29,7 @@ class ProgressLog:
     """The history of one call of `train_host`, one line of JSON each in `path` if there is one.
 
     A line holds the point and the rates since the last: `sample_hz`, `update_hz`,
-    `update_frame_hz`. `on_eval` is handed the same.
+    `update_frame_hz`. `on_eval` is handed the same. Time counts from `start`, by default from now.
     """
 
     def __init__(
@@ -39,10 +39,12 @@ class ProgressLog:
         env_steps: int,
         updates: int,
         on_eval: Callable[[dict[str, float]], None] | None = None,
+        *,
+        start: float | None = None,
     ):
         self.history: list[EvalPoint] = []
         self.path, self._batch_size, self._on_eval = path, batch_size, on_eval
-        self._start = time.monotonic()
+        self._start = time.monotonic() if start is None else start
         self._last = EvalPoint(0.0, env_steps, updates, float("nan"))
         self._from = self._to = 0.0, env_steps, updates
         self._compiled = False

@@ -101,12 +101,16 @@ def take_step(
     Raises:
       FloatingPointError: an observation or reward that is not finite, with environment and step.
     """
+    if step == 0:
+        check_finite(obs, np.zeros(len(obs), np.float32), step)
     if params is None:
         action = rng.uniform(-1, 1, (env.n_envs, env.act_dim)).astype(np.float32)
     else:
         action = explore(params, obs, rng, log_std_range)
     out = env.step(action)
     check_finite(out.next_obs, out.reward, step)
+    if out.obs is not out.next_obs:  # where an episode began
+        check_finite(out.obs, out.reward, step)
     return Transition(obs, action, out.reward, out.next_obs, out.terminated), out.obs
 
 

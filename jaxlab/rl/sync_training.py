@@ -33,7 +33,7 @@ from jaxlab.rl.shared_replay import SharedReplay
 from jaxlab.rl.stopping import check_losses, must_wait, reason_to_stop, updates_of_next_call
 from jaxlab.rl.vec_env import make_vec_env
 
-_SEGMENT_STEPS = 200  # of all environments
+_SEGMENT_STEPS = 200  # of all environments; where an episode may be longer, a whole one
 
 
 def train_sync(
@@ -54,7 +54,7 @@ def train_sync(
     del observe
     if import_module:
         importlib.import_module(import_module)
-    saved = time.monotonic()
+    saved = evaluated = time.monotonic()
     recorder = Recorder(pictures)
     with deferred_signals() as interrupted, SharedReplay.create(ring_spec(config, host)) as ring:
         if state.ring is not None:
@@ -64,7 +64,7 @@ def train_sync(
             return state._replace(ring=ring.state_dict() if host.checkpoint_replay else None)
 
         while not (reason := reason_to_stop(host, log, state.updates)) and not interrupted():
-            state = _run_segment(state, ring, config, host, log, recorder)
+            state, evaluated = _run_segment(state, ring, config, host, log, recorder, evaluated)
             if time.monotonic() - saved >= host.checkpoint_every_s:
                 saved = time.monotonic()
                 keep(with_ring(state))
@@ -77,16 +77,24 @@ def train_sync(
 
 
 def _run_segment(
-    state: HostState, ring, config, host: HostConfig, log: ProgressLog, recorder: Recorder
-) -> HostState:
-    """Up to `_SEGMENT_STEPS` times: a step of all environments, then a call of the learner."""
+    state: HostState,
+    ring,
+    config,
+    host: HostConfig,
+    log: ProgressLog,
+    recorder: Recorder,
+    evaluated: float,
+) -> tuple[HostState, float]:
+    """Over and over: a step of all environments, then a call of the learner.
+
+    `evaluated` is when the policy was evaluated last; the new one is returned beside the state.
+    """
     n_envs = host.n_samplers * host.envs_per_sampler
     seed, log_std_range = seed_of(state, SAMPLE), log_std_range_of(config)
     env, act_rng = make_vec_env(host.env_id, n_envs, seed), action_rng(seed)
     draw_rng = np.random.default_rng(seed_of(state, DRAW))
     obs, params = env.reset(), policy_of(state.learner)
-    evaluated = time.monotonic()
-    for step in range(_SEGMENT_STEPS):
+    for step in range(max(_SEGMENT_STEPS, env.max_steps or 0)):
         if reason_to_stop(host, log, state.updates):
             break
         warm = state.env_steps >= host.warmup_steps
@@ -109,4 +117,4 @@ def _run_segment(
             log.add(state.env_steps, state.updates, mean_return(state, host))
             recorder.look(policy_of(state.learner))
     env.close()
-    return state
+    return state, evaluated

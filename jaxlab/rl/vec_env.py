@@ -31,6 +31,7 @@ class NumpyPendulum:
 
     obs_dim = pendulum.OBS_DIM
     act_dim = pendulum.ACT_DIM
+    max_steps = pendulum.MAX_STEPS
 
     def __init__(self, n_envs: int, seed: int):
         self.n_envs = n_envs
@@ -96,6 +97,8 @@ class GymEnvs:
         self._middle = (act_space.high + act_space.low) / 2
         self._half = (act_space.high - act_space.low) / 2
         self._seed = seed
+        spec = self._envs[0].spec
+        self.max_steps: int | None = None if spec is None else spec.max_episode_steps
 
     def reset(self) -> np.ndarray:
         """Starts all anew, from the seed; observations `[n, O]`."""

@@ -110,7 +110,7 @@ class WeightBoard:
                 fence()
                 if self._sequence[slot] == 2 * version:
                     paths = [leaf.path for leaf in self._leaves]
-                    return version, _nest(dict(zip(paths, copies, strict=True)))
+                    return version, nest(dict(zip(paths, copies, strict=True)))
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no parameters could be read within {timeout} s")
             time.sleep(0 if version else _POLL)
@@ -174,7 +174,8 @@ def _flatten(tree, path=()):
         yield path, np.asarray(tree)
 
 
-def _nest(leaves: dict[tuple[str, ...], np.ndarray]) -> dict[str, Any]:
+def nest(leaves: dict[tuple[str, ...], np.ndarray]) -> dict[str, Any]:
+    """Nested dicts of arrays that are given by their paths."""
     tree: dict[str, Any] = {}
     for (*parents, name), array in leaves.items():
         branch = tree

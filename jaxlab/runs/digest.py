@@ -8,7 +8,7 @@ import numpy as np
 
 
 def digest(tree: Any) -> str:
-    """Twelve hexadecimal digits that stand for the arrays of a pytree, shapes and dtypes included.
+    """Twelve hexadecimal digits that stand for a pytree: its structure, shapes, dtypes and values.
 
     A phase that is computed from a user's file carries them in its name (`Run.once`): another file
     under the same name is then another phase.
@@ -19,7 +19,7 @@ def digest(tree: Any) -> str:
     Raises:
       TypeError: a leaf of another kind, whose content is not seen.
     """
-    content = hashlib.sha256()
+    content = hashlib.sha256(str(jax.tree.structure(tree)).encode())
     for leaf in jax.tree.leaves(tree):
         array = np.asarray(leaf)
         if array.dtype.hasobject:

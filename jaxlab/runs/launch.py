@@ -24,6 +24,8 @@ from jaxlab.runs.options import (
 )
 from jaxlab.runs.run import Run
 
+flags.disclaim_key_flags()  # as in options.py
+
 
 def launch(name: str, experiment: ModuleType | SimpleNamespace) -> None:
     """Runs a system's experiment from the command line and ends the process.

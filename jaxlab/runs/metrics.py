@@ -29,9 +29,12 @@ class MetricsLog:
 
         Raises:
           ValueError: a value that is not a scalar.
+          OSError: what was logged before could not be written.
         """
         row = {"step": int(step)} | {name: _scalar(name, value) for name, value in scalars.items()}
         lines, events = self._open_files or self._open()
+        if not _is_written(events):
+            raise OSError(f"events cannot be written to {self._events}: is the disk full?")
         lines.write(json.dumps(row) + "\n")
         lines.flush()
         for name in scalars:
@@ -56,6 +59,15 @@ class MetricsLog:
             for file in self._open_files:
                 file.close()
             self._open_files = None
+
+
+def _is_written(events: Any) -> bool:
+    """Whether the thread that writes events is alive: without it, they block once a queue is full.
+
+    tensorboardX has no public word for it.
+    """
+    worker = getattr(events.file_writer.event_writer, "_worker", None)
+    return worker is None or worker.is_alive()
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -13,6 +13,9 @@ from absl import flags
 
 from jaxlab.checks import check_at_least, check_choice
 
+# The flags are the script's, so that its --help shows them.
+flags.disclaim_key_flags()
+
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
     """A field of a Config dataclass with the text that `--help` shows for it.

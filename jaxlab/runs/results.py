@@ -14,6 +14,7 @@ import numpy as np
 from jaxlab.runs import atomic
 
 _SEPARATOR = "/"
+_RESERVED = ("file", "allow_pickle")
 
 
 def once(
@@ -30,8 +31,8 @@ def once(
       The same dict with NumPy arrays as leaves, identical whether computed or read.
 
     Raises:
-      ValueError: a leaf that is no array, number, string or boolean, a key with a slash, or a
-        stored file that is damaged.
+      ValueError: a leaf that is no array, number, string or boolean or of a dtype that NumPy's
+        files do not keep (bfloat16), a key with a slash, or a stored file that is damaged.
     """
     path = Path(path)
     if path.exists():
@@ -60,10 +61,17 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         if not isinstance(name, str) or _SEPARATOR in name:
             raise ValueError(f"result names are strings without {_SEPARATOR!r}, got {name!r}")
+        if prefix + name in _RESERVED:
+            raise ValueError(f"result name {name!r} is an argument of numpy.savez; take another")
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{name}{_SEPARATOR}")
             continue
         array = np.asarray(value)
+        if array.dtype.kind == "V":
+            raise ValueError(
+                f"result {prefix}{name} of dtype {array.dtype} would be read back as bytes; "
+                "convert it, to float32 for one"
+            )
         if array.dtype.hasobject:
             raise ValueError(
                 f"result {prefix}{name} of type {type(value).__name__} cannot be stored; "

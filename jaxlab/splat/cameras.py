@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from jaxlab.checks import is_number
+from jaxlab.splat.precision import in_full_precision
 from jaxlab.splat.rotations import normalize
 from jaxlab.splat.types import Camera
 
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 
+@in_full_precision
 def look_at(
     eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = (0.0, 0.0, 1.0)
 ) -> jax.Array:

@@ -3,14 +3,15 @@
 import math
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlab.splat.types import Camera
-from jaxlab.text_files import read_json
+from jaxlab.user_files import read_json
 
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL (y up, z back) to OpenCV
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg")
 
 
@@ -40,7 +41,8 @@ def load_transforms(path: str | os.PathLike, split: str = "train") -> Capture:
 
     Raises:
       FileNotFoundError: no such folder, JSON file or image.
-      ValueError: no frames, no focal length, or images of several sizes.
+      ValueError: no frames, a frame without its image or pose, a pose that is no rigid motion,
+        lens distortion (undistort the images first), no focal length, or images of several sizes.
       ImportError: Pillow is not installed.
     """
     path = Path(path)
@@ -51,21 +53,31 @@ def load_transforms(path: str | os.PathLike, split: str = "train") -> Capture:
     if not file.is_file():
         raise FileNotFoundError(f"no {file}, and no transforms.json beside it")
     record = read_json(file)
-    frames = record.get("frames") or []
-    if not frames:
+    frames = record.get("frames") if isinstance(record, dict) else None
+    if not isinstance(frames, list) or not frames:
         raise ValueError(f"{file} lists no frames")
     images, viewmats, intrinsics, names = [], [], [], []
-    for frame in frames:
+    for number, frame in enumerate(frames):
+        for field in ("file_path", "transform_matrix"):
+            if field not in frame:
+                raise ValueError(f"{file}: frame {number} has no {field}")
         name = _find_image(file.parent, frame["file_path"])
         image = read_image(name)
         images.append(image)
-        pose = np.asarray(frame["transform_matrix"], np.float64)
-        if pose.shape != (4, 4):
-            raise ValueError(f"{file}: transform_matrix must be 4 x 4, got {pose.shape}")
-        viewmats.append(np.linalg.inv(pose @ _FLIP))
+        viewmats.append(_view(frame["transform_matrix"], f"{file}: frame {number}"))
         intrinsics.append(_intrinsics({**record, **frame}, image.shape[1], image.shape[0], file))
         names.append(str(frame["file_path"]))
     return Capture(stack_images(images, names), stack_cameras(viewmats, intrinsics), tuple(names))
+
+
+def _view(matrix: Any, where: str) -> np.ndarray:
+    """World to camera `[4, 4]` of a camera-to-world matrix in OpenGL's convention."""
+    pose = np.asarray(matrix, np.float64)
+    if pose.shape != (4, 4):
+        raise ValueError(f"{where}: transform_matrix must be 4 x 4, got {pose.shape}")
+    if not (np.isfinite(pose).all() and abs(np.linalg.det(pose)) > 1e-12):
+        raise ValueError(f"{where}: transform_matrix is singular or not finite")
+    return np.linalg.inv(pose @ _FLIP)
 
 
 def _find_image(folder: Path, name: str) -> Path:
@@ -77,6 +89,11 @@ def _find_image(folder: Path, name: str) -> Path:
 
 
 def _intrinsics(record: dict, width: int, height: int, file: Path) -> np.ndarray:
+    distortion = [name for name in _DISTORTION if float(record.get(name) or 0)]
+    if distortion:
+        raise ValueError(
+            f"{file} has lens distortion ({', '.join(distortion)}): undistort the images first"
+        )
     if "fl_x" in record:
         fx = float(record["fl_x"])
     elif "camera_angle_x" in record:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.splat.precision import in_full_precision
+
 STOP = 1e-4  # a pixel ends before its transmittance falls to this
 MAX_ALPHA = 0.99
 MIN_ALPHA = 1 / 255
@@ -14,6 +16,7 @@ MIN_ALPHA = 1 / 255
 _X, _Y, _A, _B, _C, _OPACITY = range(6)
 
 
+@in_full_precision
 def composite(
     alphas: jax.Array, colors: jax.Array, background: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -125,6 +128,7 @@ def _blend_forward(layers, corners, counts, tile_size):
     return blended, (layers, corners, counts, walked, through, end)
 
 
+@in_full_precision
 def _blend_backward(tile_size, saved, cotangent):
     layers, corners, counts, walked, through, end = saved
 

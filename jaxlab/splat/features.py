@@ -12,6 +12,7 @@ from jaxlab.splat.neighbors import farthest_point_sample
 from jaxlab.splat.rotations import normalize, upper_half
 from jaxlab.splat.types import GaussianCloud
 
+_NO_EXTENT = 1e-6  # of the largest coordinate
 FEATURES = {"p": 3, "o": 1, "s": 3, "q": 4, "c": 3}
 METHODS = ("random", "fps")
 
@@ -77,7 +78,9 @@ def normalize_cloud(cloud: GaussianCloud) -> GaussianCloud:
     xp = jnp if isinstance(cloud.means, jax.Array) else np
     means = cloud.means - cloud.means.mean(-2, keepdims=True)
     square = xp.max(xp.sum(means**2, -1), -1)[..., None, None]
-    radius = xp.sqrt(xp.where(square > 0, square, 1))
+    # What rounding leaves of equal means is no extent.
+    largest = xp.max(xp.abs(cloud.means), (-2, -1))[..., None, None]
+    radius = xp.sqrt(xp.where(square > (_NO_EXTENT * largest) ** 2, square, 1))
     return cloud._replace(means=means / radius, log_scales=cloud.log_scales - xp.log(radius))
 
 

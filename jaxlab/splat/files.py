@@ -71,7 +71,11 @@ def load_cloud_folder(
         raise ValueError(f"{root} has no class folder; expected {root}/<class>/<object>.ply")
     clouds, labels = [], []
     for label, folder in enumerate(folders):
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _READERS)
+        paths = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in _READERS and not path.name.startswith(".")
+        )
         if not paths:
             raise ValueError(f"class folder {folder} has no file with {', '.join(_READERS)}")
         for path in paths:
@@ -87,9 +91,12 @@ def _prepare(
 ) -> GaussianCloud:
     cloud = load_cloud(path)
     opacity = 1 / (1 + np.exp(-cloud.opacity_logits.astype(np.float64)))
-    kept = np.flatnonzero(opacity >= min_opacity)
+    finite = np.all([np.isfinite(leaf.reshape(len(leaf), -1)).all(1) for leaf in cloud], axis=0)
+    kept = np.flatnonzero(finite & (opacity >= min_opacity))
     if not len(kept):
-        raise ValueError(f"{path} has no Gaussian with an opacity of {min_opacity} or more")
+        raise ValueError(
+            f"{path} has no Gaussian of finite numbers with an opacity of {min_opacity} or more"
+        )
     cloud = GaussianCloud(*(leaf[kept] for leaf in cloud))
     cloud = normalize_cloud(cloud._replace(sh=cloud.sh[:, :1]))
     count = len(kept)

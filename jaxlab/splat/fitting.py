@@ -231,7 +231,8 @@ def _learning_rates(step: jax.Array, config: FitConfig) -> GaussianCloud:
     """Per-leaf rates; that of `sh` is `[K, 1]`, the first band before the others."""
     done = jnp.clip(step / max(config.num_steps - 1, 1), 0, 1)
     decay = config.lr_decay**done
-    means = config.lr_means * (config.lr_means_final / config.lr_means) ** done * config.extent
+    ratio = config.lr_means_final / config.lr_means if config.lr_means else 0.0
+    means = config.lr_means * ratio**done * config.extent
     bands = np.full(((config.sh_degree + 1) ** 2, 1), _HIGHER_BANDS, np.float32)
     bands[0] = 1
     return GaussianCloud(

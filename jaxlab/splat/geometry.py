@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxlab.splat.harmonics import rotate_sh
+from jaxlab.splat.precision import in_full_precision
 from jaxlab.splat.rotations import quat_multiply, quat_to_rotmat, rotmat_to_quat
 from jaxlab.splat.types import GaussianCloud
 
@@ -34,6 +35,7 @@ class CloudStats(NamedTuple):
     opacity: jax.Array
 
 
+@in_full_precision
 def covariance(log_scales: ArrayLike, quats: ArrayLike) -> jax.Array:
     """`Sigma = R diag(s^2) R^T` `[..., 3, 3]`, formed as a square so that it stays semi-definite.
 
@@ -82,6 +84,7 @@ def cloud_statistics(cloud: GaussianCloud) -> CloudStats:
     return CloudStats(*(jnp.sum(weights * x, -1) for x in (*shapes, opacity)))
 
 
+@in_full_precision
 def transform_cloud(
     cloud: GaussianCloud,
     *,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab.dtypes import as_float
+from jaxlab.splat.precision import in_full_precision
 from jaxlab.splat.rotations import normalize
 
 C0 = 0.28209479177387814
@@ -94,6 +95,7 @@ _DIRS = _unit_rows()
 _PINV = [np.linalg.pinv(_band(degree, _DIRS)) for degree in range(MAX_DEGREE + 1)]
 
 
+@in_full_precision
 def rotate_sh(sh: jax.Array, rotation: jax.Array) -> jax.Array:
     """Coefficients of the rotated colour: `sum sh'_k b_k(d) = sum sh_k b_k(R^T d)` for all `d`.
 

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.splat.precision import in_full_precision
+
 _C1, _C2 = 0.01**2, 0.03**2
 _MIN_MSE = 1e-12
 
 
+@in_full_precision
 def ssim(a: ArrayLike, b: ArrayLike, *, window: int = 11, sigma: float = 1.5) -> jax.Array:
     """Structural similarity, the mean over all pixels and channels.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.runs import atomic
 from jaxlab.splat import packed_ply
 from jaxlab.splat.harmonics import sh_degree
 from jaxlab.splat.types import GaussianCloud
@@ -231,9 +232,8 @@ def write_ply(path: str | os.PathLike, cloud: GaussianCloud) -> None:
         *(f"property float {name}" for name in names),
         "end_header",
     ]
-    with open(path, "wb") as file:
-        file.write(("\n".join(header) + "\n").encode("ascii"))
-        file.write(rows.astype("<f4").tobytes())
+    text = "\n".join(header) + "\n"
+    atomic.write_bytes(path, text.encode("ascii") + rows.astype("<f4").tobytes())
 
 
 def check_cloud(cloud: GaussianCloud) -> GaussianCloud:

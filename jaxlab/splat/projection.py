@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.splat.precision import in_full_precision
+
 _MIN_DET = 1e-10
 _MARGIN = 0.3  # of the half view, beyond which the Jacobian is frozen
 
@@ -28,6 +30,7 @@ class Projection(NamedTuple):
     valid: jax.Array
 
 
+@in_full_precision
 def project_gaussians(
     means: ArrayLike,
     covs: ArrayLike,

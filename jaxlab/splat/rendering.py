@@ -10,6 +10,7 @@ from jaxlab.splat.compositing import blend_tiles, composite, layer_alphas
 from jaxlab.splat.geometry import covariance
 from jaxlab.splat.harmonics import eval_sh
 from jaxlab.splat.harmonics import sh_degree as degree_of
+from jaxlab.splat.precision import in_full_precision
 from jaxlab.splat.projection import project_gaussians
 from jaxlab.splat.tiles import list_tiles, tile_extent
 from jaxlab.splat.types import Camera, GaussianCloud
@@ -33,6 +34,7 @@ class RenderOutput(NamedTuple):
     overflow: jax.Array
 
 
+@in_full_precision
 def render(
     cloud: GaussianCloud,
     camera: Camera,
@@ -94,7 +96,7 @@ def render(
     colors = jnp.maximum(eval_sh(degree, cloud.sh, cloud.means - eye) + 0.5, 0)
     values = jnp.concatenate([colors, seen.depths[:, None]], -1)  # blended alike
     values = jnp.where(shown[:, None], values, 0)
-    if method == "dense":
+    if method == "dense" or not len(cloud.means):  # of nothing there are no lists
         order = jnp.argsort(seen.depths, stable=True)
         rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
         pixels = jnp.stack([columns.ravel(), rows.ravel()], -1).astype(dtype) + 0.5

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxlab.runs import atomic
 from jaxlab.splat.harmonics import C0
 from jaxlab.splat.opacities import logit
 from jaxlab.splat.ply import check_cloud
@@ -62,7 +63,7 @@ def write_splat(path: str | os.PathLike, cloud: GaussianCloud) -> None:
     rows["rgba"][:, :3] = _bytes(255 * np.clip(0.5 + C0 * cloud.sh[order, 0], 0, 1))
     rows["rgba"][:, 3] = _bytes(255 * opacity[order])
     rows["quat"] = _bytes(quats[order] * 128 + 128)
-    Path(path).write_bytes(rows.tobytes())
+    atomic.write_bytes(path, rows.tobytes())
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ def _by_mask(extent, depths, tiles_x, tiles_y, capacity) -> TileLists:
     found = touches.sum(1, dtype=jnp.int32)
     counts = jnp.minimum(found, capacity)
     indices = order[jnp.minimum(ranks, num - 1)].astype(jnp.int32)
-    return TileLists(indices, counts, (found - counts).sum())
+    return TileLists(indices, counts, (found - counts).sum(dtype=jnp.int32))
 
 
 def _by_sort(extent, depths, tiles_x, tiles_y, capacity) -> TileLists:
@@ -128,4 +128,5 @@ def _by_sort(extent, depths, tiles_x, tiles_y, capacity) -> TileLists:
     starts, found = bounds[:-1], jnp.diff(bounds)
     counts = jnp.minimum(found, capacity)
     slots = jnp.minimum(starts[:, None] + jnp.arange(capacity), room - 1)
-    return TileLists(order[rank[slots]], counts, total - counts.sum())
+    overflow = (total - counts.sum()).astype(jnp.int32)
+    return TileLists(order[rank[slots]], counts, overflow)

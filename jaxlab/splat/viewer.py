@@ -6,6 +6,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+from jaxlab.runs import atomic
 from jaxlab.splat.splat_file import write_splat
 from jaxlab.splat.types import GaussianCloud
 
@@ -28,4 +29,4 @@ def write_viewer(path: str | os.PathLike, cloud: GaussianCloud | None = None) ->
             write_splat(Path(folder) / "cloud.splat", cloud)
             data = (Path(folder) / "cloud.splat").read_bytes()
         embedded = base64.b64encode(data).decode("ascii")
-    Path(path).write_text(page.replace(_PLACE, embedded), "utf-8")
+    atomic.write_text(path, page.replace(_PLACE, embedded))

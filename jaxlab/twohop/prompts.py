@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.checks import check_at_least
-from jaxlab.text_files import read_json
+from jaxlab.user_files import read_json
 
 MAX_CHAINS = 5
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxlab.checks import check_choice
-from jaxlab.text_files import read_json_lines
 from jaxlab.unlearn.log_probs import IGNORE_INDEX
 from jaxlab.unlearn.types import LMBatch
+from jaxlab.user_files import read_json_lines
 
 SUBSET_MODES = ("random", "shortest")
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlab.checks import check_at_least
-from jaxlab.text_files import read_json, read_text
 from jaxlab.unlearn.data import QA
 from jaxlab.unlearn.rouge import rouge_l
 from jaxlab.unlearn.types import LMBatch
+from jaxlab.user_files import read_json, read_text
 
 # AUC of forget against hold-out under the retrained model, Min-40%; constants of MUSE's code.
 RETRAINED_AUC = {"news": 0.4772, "books": 0.5393}

@@ -9,8 +9,8 @@ Source: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 24
 from importlib import resources
 
 from jaxlab.checks import check_choice
-from jaxlab.text_files import read_json
 from jaxlab.unlearn.data import QA, load_qa
+from jaxlab.user_files import read_json
 
 NAMES = (
     "full",

@@ -59,6 +59,19 @@ def test_returns_files(tmp_path, suffix):
     np.testing.assert_allclose(stats.mean[np.array([0, 2])], [-5, 2])
 
 
+def test_files_of_spreadsheets_and_unsigned_numbers(tmp_path):
+    text = "policy_id,episode_return\n1,2.5\n0,1.5\n"
+    (tmp_path / "returns.csv").write_text(text, encoding="utf-8-sig")  # with a byte order mark
+    np.savez(
+        tmp_path / "returns.npz",
+        policy_id=np.array([1, 0], np.uint64),
+        episode_return=np.array([2.5, 1.5]),
+    )
+    for suffix in (".csv", ".npz"):
+        loaded = bandits.load_returns(tmp_path / f"returns{suffix}")
+        np.testing.assert_array_equal(loaded.returns, [[1.5], [2.5]])
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

@@ -96,7 +96,7 @@ def test_a_killed_evaluator_is_replaced_while_training_goes_on(start, tmp_path):
     small = "--hidden=8,8 --batch_size=16 --warmup_steps=40 --capacity=2000 --eval_episodes=2"
     flags = f"--experiment=train {small} --eval_every_s=1e6 --max_seconds=1e6 --record_every=0"
     process = start("spreeze", *flags.split(), f"--workdir={workdir}", before=HEED)
-    log = workdir / "training" / "metrics.jsonl"
+    log = workdir / "checkpoints" / "training" / "metrics.jsonl"
 
     def wait_for_evaluations(count):
         while not (log.exists() and len(log.read_text().splitlines()) >= count):

@@ -120,9 +120,11 @@ def test_npz(tmp_path, rng):
     np.savez(path, X=X, y=y, features=2 * X, wrong=np.ones(3))
     np.testing.assert_array_equal(optim.load_npz(path)[0], X)
     np.testing.assert_array_equal(optim.load_npz(path, x_key="features")[0], 2 * X)
-    with pytest.raises(ValueError, match=r"data.npz has no array 'images', it has .*features"):
+    with pytest.raises(
+        ValueError, match=r"data.npz has no array images; it holds X, .*Name yours with x_key"
+    ):
         optim.load_npz(path, x_key="images")
-    with pytest.raises(ValueError, match=r"data.npz has no array 'labels'"):
+    with pytest.raises(ValueError, match=r"data.npz has no array labels"):
         optim.load_npz(path, y_key="labels")
     with pytest.raises(ValueError, match=r"data.npz: X must be .*\(3,\)"):
         optim.load_npz(path, y_key="wrong")
@@ -132,6 +134,11 @@ def _write(tmp_path, text):
     path = tmp_path / "data.svm"
     path.write_text(text)
     return path
+
+
+def test_labels_that_are_nan_are_no_class():
+    with pytest.raises(ValueError, match="y holds NaN in 1 of 3 rows"):
+        optim.prepare(np.eye(3), np.array([1.0, np.nan, 1.0]))
 
 
 def test_libsvm(tmp_path):

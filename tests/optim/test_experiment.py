@@ -80,6 +80,13 @@ def test_one_part_gives_its_rows(tmp_path):
     assert {claim.verdict for claim in claims} == {"pass"}
 
 
+def test_one_loss_alone_gives_every_row_but_the_one_that_needs_both(tmp_path):
+    config = dataclasses.replace(TINY, experiment="lower_bounds", hard_losses=("exponential",))
+    with Run(tmp_path, config) as run:
+        verdicts = {claim.id: claim.verdict for claim in experiment.run(config, run)}
+    assert verdicts == {"LS5": "pass", "LS6": "pass", "LS7": "not run"}
+
+
 def _save(path, X, y):
     np.savez(path, images=X, y=y)
     return dataclasses.replace(TINY, data=str(path), x_key="images")

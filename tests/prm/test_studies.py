@@ -77,6 +77,12 @@ def perfect(plans, k=1):
     return Rollout(tokens, complete, -ones, ones, answer, index, complete[..., 0])
 
 
+def test_a_loss_that_is_not_finite_stops_a_training(base):
+    broken = jax.tree.map(lambda x: np.full_like(x, np.nan), base["params"])
+    with pytest.raises(FloatingPointError, match="loss is nan at step"):
+        stages.fine_tune(TINY, broken, 0, {p.problem for p in PROBLEMS}, cgd=True)
+
+
 def test_problems_are_never_drawn_twice():
     taken = {PROBLEMS[0].problem}
     again = draw_problems(np.random.default_rng(3), TOY, 8, taken)

@@ -132,7 +132,8 @@ def test_training_on_the_device_shows_and_records(drawing, tmp_path, capfd):
     assert "dashboard: http://127.0.0.1" in capfd.readouterr().out
     assert "One episode is drawn in figures/episode.gif" in claim.detail
     assert pictures(tmp_path / "figures")[0] > 50
-    assert (tmp_path / "training" / "metrics.jsonl").read_text().count("sample_hz") >= 3
+    lines = (tmp_path / "checkpoints" / "training" / "metrics.jsonl").read_text()
+    assert lines.count("sample_hz") >= 3
 
 
 def test_without_what_draws_the_run_still_ends_well(tmp_path, monkeypatch):

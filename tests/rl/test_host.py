@@ -15,6 +15,7 @@ from jaxlab import rl, runs
 from jaxlab.rl.host_state import fresh_state, restore_state, ring_spec
 from jaxlab.rl.interrupts import deferred_signals
 from jaxlab.rl.learner import learn_from_rows
+from jaxlab.rl.vec_env import NumpyPendulum
 from tests.rl import recorded_segments
 from tests.rl.waiting import wait_until
 
@@ -183,6 +184,31 @@ def test_the_learner_waits_for_the_samplers():
     host = rl.HostConfig(mode="sync", max_updates=20, max_replay_ratio=2.0, **SMALL)
     result = rl.train_host(jax.random.key(0), CONFIG, host)
     assert 16 * result.updates <= 2 * result.env_steps + 4 * 16
+
+
+def test_in_turn_evaluations_do_not_wait_for_a_whole_segment(monkeypatch):
+    """The clock runs on from one segment to the next, however short they are."""
+    monkeypatch.setattr("jaxlab.rl.sync_training._SEGMENT_STEPS", 1)
+    monkeypatch.setattr(NumpyPendulum, "max_steps", None)
+    host = rl.HostConfig(mode="sync", max_seconds=2.0, **SMALL | {"eval_every_s": 0.05})
+    assert len(rl.train_host(jax.random.key(0), CONFIG, host).eval_history) > 2
+
+
+def test_in_turn_whole_episodes_are_seen(monkeypatch):
+    """Of environments whose episodes are longer than a segment."""
+    seen = []
+    advance = NumpyPendulum.step
+
+    def step(self, action):
+        out = advance(self, action)
+        seen.append(int(self._steps.max()))
+        return out
+
+    monkeypatch.setattr(NumpyPendulum, "step", step)
+    monkeypatch.setattr("jaxlab.rl.sync_training._SEGMENT_STEPS", 20)
+    waiting = SMALL | {"warmup_steps": 10**6, "capacity": 10**6, "max_seconds": 1.0}
+    rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(mode="sync", **waiting))
+    assert max(seen) == 199  # the 200th ends an episode
 
 
 def test_time_and_goal_end_it():

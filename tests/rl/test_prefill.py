@@ -48,7 +48,7 @@ def test_training_starts_with_them_and_counts_only_its_own_steps():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"reward": None}, "lacks reward; it holds"),
+        ({"reward": None}, "has no array reward; it holds"),
         ({"obs": np.zeros((9, 4))}, r"batch\.obs has shape \(9, 4\), expected \(9, 5\)"),
         ({"reward": np.full(9, np.nan)}, "reward holds values that are not finite"),
         ({"action": np.full((9, 2), 1.5)}, r"actions must lie in \[-1, 1\], the largest is 1.5"),

@@ -12,7 +12,8 @@ from jaxlab import rl
 from jaxlab.rl import pendulum
 from jaxlab.rl.host_policy import explore
 from jaxlab.rl.ray_samplers import RemoteSampler
-from jaxlab.rl.sampler import action_rng, check_finite
+from jaxlab.rl.sampler import action_rng, check_finite, take_step
+from jaxlab.rl.vec_env import make_vec_env
 from tests.rl import recorded_segments
 from tests.rl.waiting import wait_until
 
@@ -212,3 +213,16 @@ def test_numbers_that_are_not_finite_are_named():
     reward[1] = np.nan
     with pytest.raises(FloatingPointError, match=r"environment 1 gave .*reward nan at step 7"):
         check_finite(obs, reward, 7)
+
+
+@pytest.mark.parametrize("when", ["at the start", "where an episode ended"])
+def test_a_start_that_is_not_finite_is_named(when):
+    env = make_vec_env("numpy:pendulum", 2)
+    obs = env.reset()
+    if when == "at the start":
+        obs[1] = np.nan
+    else:
+        env._steps[:] = pendulum.MAX_STEPS - 1
+        env._draw = lambda count: np.full((2, count), np.nan, np.float32)
+    with pytest.raises(FloatingPointError, match=r"environment \d gave .*nan.* at step 0"):
+        take_step(env, obs, None, np.random.default_rng(0), 0)

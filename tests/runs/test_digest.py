@@ -16,7 +16,7 @@ def test_the_same_content_has_one_name():
     assert digest(rows[:, ::2]) == digest(rows[:, ::2].copy())
 
 
-def test_values_shapes_and_dtypes_count():
+def test_values_shapes_dtypes_and_structure_count():
     contents = [
         (np.arange(6.0), 3),
         (np.arange(6.0), 4),
@@ -26,6 +26,10 @@ def test_values_shapes_and_dtypes_count():
         (np.arange(6.0),),
         [("a question", "an answer")],
         [("a question", "another")],
+        (["a", "b"], ["c"]),
+        (["a"], ["b", "c"]),
+        {"a": "x"},
+        {"b": "x"},
     ]
     assert len({digest(content) for content in contents}) == len(contents)
 

@@ -113,6 +113,12 @@ def test_wrong_flags(script, argument, message):
     assert message in out + err
 
 
+def test_help_shows_the_flags_of_the_config_and_of_every_script(script):
+    _, out, _ = finish(script("--help"))
+    for text in ("--size: how large", "--greeting", "--preset", "--[no]overwrite", "--workdir"):
+        assert text in out
+
+
 def test_interrupt_leaves_a_run_that_goes_on(script, tmp_path):
     process = script("--fault=hang")
     assert process.stdout.readline() == "hanging\n"

@@ -2,8 +2,10 @@ import dataclasses
 import json
 import multiprocessing
 import sys
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -144,6 +146,17 @@ def test_metrics_merge_repeated_steps_and_drop_a_torn_line(tmp_path):
     assert len(events) == 2
 
 
+def test_a_writer_of_events_that_has_died_does_not_block(tmp_path):
+    with Run(tmp_path, Config()) as run:
+        run.log(1, loss=1.0)
+        _, events = run._metrics._open_files
+        writer = events.file_writer.event_writer
+        alive, writer._worker = writer._worker, SimpleNamespace(is_alive=lambda: False)
+        with pytest.raises(OSError, match=r"events cannot be written .*disk full"):
+            run.log(2, loss=1.0)
+        writer._worker = alive
+
+
 def test_metrics_are_scalars(tmp_path):
     with Run(tmp_path) as run, pytest.raises(ValueError, match=r"'loss' must be a scalar.*\(2,\)"):
         run.log(1, loss=np.zeros(2))
@@ -178,6 +191,10 @@ def test_a_phase_is_computed_once(tmp_path):
     with Run(tmp_path, Config()) as run:
         with pytest.raises(ValueError, match="cannot be stored"):
             run.once("bad", lambda: {"x": object()})
+        with pytest.raises(ValueError, match="x of dtype bfloat16 would be read back as bytes"):
+            run.once("bad", lambda: {"x": jnp.ones(2, jnp.bfloat16)})
+        with pytest.raises(ValueError, match="'file' is an argument"):
+            run.once("bad", lambda: {"file": 1})
         assert not (tmp_path / "results" / "bad.npz").exists()
 
 

@@ -62,6 +62,23 @@ def test_refuses(tmp_path):
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": record["frames"]}))
     with pytest.raises(ValueError, match="neither camera_angle_x nor fl_x"):
         splat.load_transforms(tmp_path)
+    for name, value, message in (
+        ("file_path", None, "frame 0 has no file_path"),
+        ("transform_matrix", None, "frame 0 has no transform_matrix"),
+        ("transform_matrix", [[1.0]], r"frame 0: transform_matrix must be 4 x 4, got \(1, 1\)"),
+        ("transform_matrix", np.zeros((4, 4)).tolist(), "frame 0: .* is singular"),
+    ):
+        first = {k: v for k, v in record["frames"][0].items() if k != name}
+        changed = [first if value is None else first | {name: value}]
+        (tmp_path / "transforms.json").write_text(json.dumps(record | {"frames": changed}))
+        with pytest.raises(ValueError, match=message):
+            splat.load_transforms(tmp_path)
+    (tmp_path / "transforms.json").write_text("[]")
+    with pytest.raises(ValueError, match="lists no frames"):
+        splat.load_transforms(tmp_path)
+    write_capture(tmp_path, k1=0.1, p1=0.0)
+    with pytest.raises(ValueError, match=r"has lens distortion \(k1\): undistort"):
+        splat.load_transforms(tmp_path)
     write_capture(tmp_path)
     PIL.fromarray(np.zeros((3, 3, 4), np.uint8)).save(tmp_path / "r_1.png")
     with pytest.raises(ValueError, match="images must have one size"):

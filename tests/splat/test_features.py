@@ -60,6 +60,13 @@ def test_a_cloud_without_extent_stays_finite(count):
     assert jnp.isfinite(splat.normalize_cloud(cloud).log_scales).all()
 
 
+def test_what_rounding_leaves_is_no_extent():
+    cloud = jax.device_get(random_cloud(10))._replace(means=np.full((10, 3), 0.1, np.float32))
+    got = splat.normalize_cloud(cloud)
+    assert abs(got.means).max() < 1e-7
+    np.testing.assert_array_equal(got.log_scales, cloud.log_scales)
+
+
 @pytest.mark.parametrize("method", ["random", "fps"])
 def test_samples_are_whole_rows_without_repetition(method):
     cloud = random_cloud(40)

@@ -56,6 +56,17 @@ def test_folder_of_clouds(folder, method):
     np.testing.assert_array_equal(again.cloud.means, data.cloud.means)
 
 
+def test_hidden_files_and_broken_rows_are_left_out(tmp_path):
+    cloud = any_cloud(60)
+    (tmp_path / "a").mkdir()
+    cloud.means[3] = np.nan
+    splat.write_ply(tmp_path / "a" / "x.ply", cloud)
+    (tmp_path / "a" / "._x.ply").write_bytes(b"what macOS leaves")
+    data = splat.load_cloud_folder(tmp_path, num_points=59, min_opacity=0.0)
+    assert len(data.labels) == 1
+    assert all(np.isfinite(leaf).all() for leaf in data.cloud)
+
+
 def test_scales_shrink_with_the_cloud(tmp_path):
     cloud = any_cloud(60)
     (tmp_path / "a").mkdir()
@@ -78,7 +89,7 @@ def test_refuses_folders_without_clouds(tmp_path):
     splat.write_ply(
         tmp_path / "empty" / "faint.ply", any_cloud(5)._replace(opacity_logits=np.full(5, -9.0))
     )
-    with pytest.raises(ValueError, match=r"faint.ply has no Gaussian with an opacity of 0.005"):
+    with pytest.raises(ValueError, match=r"faint.ply has no Gaussian of .* an opacity of 0.005"):
         splat.load_cloud_folder(tmp_path, num_points=8)
     with pytest.raises(ValueError, match="method must be one of random, fps, got 'grid'"):
         splat.load_cloud_folder(tmp_path, num_points=8, method="grid")

@@ -129,6 +129,11 @@ def test_dead_slots_never_move(scene):
         np.testing.assert_array_equal(x[40:], y[40:])
 
 
+def test_positions_can_be_frozen():
+    rates = fitting._learning_rates(jnp.array(3), dataclasses.replace(CONFIG, lr_means=0.0))
+    assert rates.means == 0
+
+
 def test_rates_decay_and_bands_start_in_turn():
     config = splat.FitConfig(num_steps=101, sh_degree=2, extent=3.0)
     first, last = (fitting._learning_rates(jnp.int32(step), config) for step in (0, 100))

@@ -114,6 +114,28 @@ def test_masked_gaussians_are_not_there_and_have_no_gradient():
     assert all((x[~mask] == 0).all() for x in gradient)
 
 
+def test_nothing_shows_the_background():
+    nothing = jax.tree.map(lambda x: x[:0], random_cloud(4))
+    background = jnp.array([0.1, 0.2, 0.3])
+    for method in METHODS:
+        out = render(nothing, camera(), 24, 20, method=method, background=background)
+        np.testing.assert_allclose(out.rgb, np.broadcast_to(background, (20, 24, 3)))
+        assert not out.alpha.any()
+        assert out.overflow == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_product_has_the_precision_of_an_accelerators_default(method):
+    def loss(cloud):
+        return splat.ssim(
+            render(cloud, camera(), 24, 20, method=method).rgb, jnp.zeros((20, 24, 3))
+        )
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(random_cloud(4)))
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST")
+    assert "dot_general[" in text
+
+
 def test_overflow_counts_what_is_dropped():
     cloud = random_cloud(50)._replace(opacity_logits=jnp.full(50, 3.0))
     seen = splat.project_gaussians(

@@ -294,8 +294,7 @@ def test_a_muse_corpus_on_a_checkpoint(folder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 2, reason="needs more devices than rows")
 def test_fewer_rows_than_devices(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"needs a forget row for each of the \d+ devices"):
-        muse_on_a_checkpoint(folder, tmp_path, 1)
+    muse_on_a_checkpoint(folder, tmp_path, 1)  # on as many devices as divide the batch
 
 
 @pytest.mark.parametrize(

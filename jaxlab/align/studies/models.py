@@ -12,7 +12,7 @@ from jaxlab import lm
 from jaxlab.align.documents import document_model, sample_documents
 from jaxlab.align.policy import Policy, lm_policy
 from jaxlab.align.schedule import SpecRejConfig
-from jaxlab.runs import Run, holds, study_key
+from jaxlab.runs import Run, check_finite, holds, study_key
 
 PROMPT_LEN = 2  # begin-of-text and topic
 FULL_ROWS, FULL_TOKENS = 256, 510  # the sizes that the criteria are stated for
@@ -49,8 +49,17 @@ def language_model(config, run: Run) -> Model:
 def train_language_model(
     key: jax.Array, cfg: lm.LMConfig, rows: np.ndarray, batch_size: int, peak_lr: float
 ) -> dict:
-    """One pass over token rows [R, T]: the parameters, and the loss in nats per token by step."""
+    """One pass over token rows [R, T]: the parameters, and the loss in nats per token by step.
+
+    Raises:
+      FloatingPointError: a loss that left the finite numbers.
+    """
     steps, curve = len(rows) // batch_size, []
+
+    def keep(state, means) -> None:
+        check_finite(int(state.step), {"loss": means["loss"]})
+        curve.append((int(state.step), means["loss"]))
+
     optimizer = lm.OptimizerConfig(
         peak_lr=peak_lr, warmup_steps=min(20, steps), total_steps=steps, weight_decay=0.01
     )
@@ -61,7 +70,7 @@ def train_language_model(
         lambda step: {"tokens": rows[step * batch_size : (step + 1) * batch_size]},
         steps=steps,
         key=key,
-        on_eval=lambda state, means: curve.append((int(state.step), means["loss"])),
+        on_eval=keep,
         eval_every=10,
     )
     numbers, losses = np.transpose(curve)

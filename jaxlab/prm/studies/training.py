@@ -11,7 +11,9 @@ from jaxlab import lm
 from jaxlab.prm.packing import Judged, pack_judged, pack_whole
 from jaxlab.prm.studies.config import MAX_ROW_STEPS, ROW_TOKENS
 from jaxlab.prm.verifier import Verifier, init_verifier, verifier_loss
-from jaxlab.runs import progress
+from jaxlab.runs import check_finite, progress
+
+_LOSS_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 
 Pool = tuple[dict, float]  # packed rows, their share of a batch
 Loss = Callable[..., tuple]  # (params, batch, key, *, cfg) to (sum, weight) or (sum, weight, aux)
@@ -44,6 +46,9 @@ def fit(
       seed: of the orders of rows.
       loss: `token_loss`, `verifier_loss` or another of this form.
       weight_decay: of the matrices.
+
+    Raises:
+      FloatingPointError: a loss that left the finite numbers.
     """
     tx, step = _stage(cfg, lr, steps, loss, weight_decay)
     sources = [
@@ -59,7 +64,9 @@ def fit(
             for name in parts[0]
             if name != "row"
         }
-        state, _ = step(state, batch, key)
+        state, metrics = step(state, batch, key)
+        if number % _LOSS_EVERY == _LOSS_EVERY - 1 or number + 1 == steps:
+            check_finite(number + 1, {"loss": metrics["loss"]})
     return state.params
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib
+import io
 import socket
 from typing import Any
 
@@ -106,7 +107,7 @@ def _on_host(config, run: Run, options) -> tuple[str, str]:
         jax.random.key(config.seed),
         algorithm,
         host,
-        run.workdir / "training",
+        run.checkpoint_dir("training"),
         import_module=config.import_module or None,
         on_eval=log,
         prefill=prefill,
@@ -182,6 +183,7 @@ def _fit(config, run: Run, algorithm, host: HostConfig, retune: bool) -> HostCon
 def _export(run: Run, learner, algorithm) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(policy_of(learner))
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
-    settings = run.write_json("policy.json", dataclasses.asdict(algorithm))
-    if jax.process_index() == 0:
-        np.savez(settings.with_suffix(".npz"), **names)
+    run.write_json("policy.json", dataclasses.asdict(algorithm))
+    with io.BytesIO() as buffer:
+        np.savez(buffer, **names)
+        run.write_bytes("policy.npz", buffer.getvalue())

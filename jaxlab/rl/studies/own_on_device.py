@@ -88,7 +88,7 @@ def train_on_device(
 @contextlib.contextmanager
 def _page(config, run: runs.Run, options):
     """The file of evaluations that a page shows, served if asked for, and what draws episodes."""
-    metrics, pictures = run.workdir / "training" / "metrics.jsonl", run.workdir / "figures"
+    metrics, pictures = run.checkpoint_dir("training") / "metrics.jsonl", run.workdir / "figures"
     recorder = Recorder(
         what_to_record(config.env_id, pictures, options.record_every, options.dashboard)
     )

@@ -41,7 +41,7 @@ def _algorithm(obs_dim: int, act_dim: int, hidden=(64, 64)) -> SACConfig:
 
 def _solve(config, run: Run, mode: str) -> dict:
     """Pendulum to the goal, from the call of `train_host` on: what is timed does not resume."""
-    workdir = run.workdir / f"pendulum_{mode}"
+    workdir = run.checkpoint_dir(f"pendulum_{mode}")
     shutil.rmtree(workdir, ignore_errors=True)
     # What else the machine does: later on, this run is the load.
     load = os.getloadavg()[0]

@@ -197,17 +197,13 @@ def _train(
     """
     cfg = method_of(config)
     count = len(forget.tokens)
-    devices = jax.local_device_count()
-    batch_size = min(config.batch_size, count) // devices * devices
-    if not batch_size:
-        raise ValueError(
-            f"a step needs a forget row for each of the {devices} devices, but batch_size is "
-            f"{config.batch_size} and there are {count} forget rows; give longer texts or more "
-            "questions, a smaller max_len, or fewer devices"
-        )
+    # The batch does not depend on the devices: as many take part as divide it.
+    batch_size = min(config.batch_size, count)
+    local = jax.local_devices()
+    devices = local[: max(n for n in range(1, len(local) + 1) if batch_size % n == 0)]
     per_epoch = -(-count // batch_size)
     steps = per_epoch * config.epochs
-    form = "pmap" if devices > 1 else "jit"
+    form = "pmap" if len(devices) > 1 else "jit"
     model, head = scoring(speaker.cfg)
     loss_fn = data_parallel_loss(model, cfg, mapped=form == "pmap", head=head)
     schedule = optax.constant_schedule(config.lr)
@@ -259,4 +255,5 @@ def _train(
         on_eval=save,
         eval_every=per_epoch,
         parallel=form,
+        devices=devices if form == "pmap" else None,
     ).params

@@ -1,9 +1,10 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 
-from jaxlab.text_files import read_json, read_json_lines, read_text
+from jaxlab.user_files import read_arrays, read_json, read_json_lines, read_text
 
 
 def test_packed_and_plain_files_read_alike(tmp_path):
@@ -49,3 +50,29 @@ def test_names_the_line_of_a_fault(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.json"):
         read_json(tmp_path / "nothing.json")
+
+
+def test_arrays_by_name(tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, a=np.arange(3), b=np.ones(2), other=np.array([None]))
+    assert set(read_arrays(path, ("a",), ("b", "c"))) == {"a", "b"}
+    np.testing.assert_array_equal(read_arrays(path, ("a",))["a"], [0, 1, 2])
+    with pytest.raises(ValueError, match=r"own.npz has no array c, d; it holds a, b, other"):
+        read_arrays(path, ("a", "c", "d"))
+    with pytest.raises(ValueError, match=r"own.npz is not a whole .npz file"):
+        read_arrays(path)  # an object would have to be unpickled
+
+
+@pytest.mark.parametrize("keep", [0, 10, -40])
+def test_damaged_arrays_are_named(tmp_path, keep):
+    whole, path = tmp_path / "whole.npz", tmp_path / "own.npz"
+    np.savez_compressed(whole, a=np.random.default_rng(0).normal(size=100))
+    path.write_bytes(whole.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"own.npz is not a whole .npz file"):
+        read_arrays(path, ("a",))
+
+
+def test_an_array_of_its_own_is_no_file_of_arrays(tmp_path):
+    np.save(tmp_path / "own.npy", np.ones(3))
+    with pytest.raises(ValueError, match=r"own.npy is not a whole .npz file"):
+        read_arrays(tmp_path / "own.npy", ("a",))

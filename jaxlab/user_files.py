@@ -1,12 +1,16 @@
-"""Text and JSON from files that users bring; what is wrong is said with the file and the line."""
+"""Text, JSON and arrays from files that users bring; errors name the file, and the line."""
 
 import gzip
+import io
 import json
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def read_text(path: str | PathLike) -> str:
@@ -37,6 +41,30 @@ def read_json_lines(path: str | PathLike) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", _parse(line, path, number)
+
+
+def read_arrays(
+    path: str | PathLike, needed: Iterable[str] | None = None, optional: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
+    """Arrays of an `.npz` file by name: all, or the needed and, where it holds them, the optional.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a file that is damaged or of another kind, a needed array that is missing, or one
+        that holds pickled objects.
+    """
+    try:
+        # From memory: numpy leaves a file open that turns out damaged.
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+            wanted = file.files if needed is None else needed
+            names = [*wanted, *(name for name in optional if name in file)]
+            missing = [name for name in names if name not in file]
+            if not missing:
+                return {name: file[name] for name in names}
+            held = ", ".join(file.files)
+    except (ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as why:
+        raise ValueError(f"{path} is not a whole .npz file of arrays: {why}") from why
+    raise ValueError(f"{path} has no array {', '.join(missing)}; it holds {held}")
 
 
 def _parse(text: str, path: str | PathLike, line: int = 1) -> Any:

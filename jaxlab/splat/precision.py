@@ -1,0 +1,20 @@
+"""Products in full precision: the default of accelerators for float32 has 10 bits."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+
+def in_full_precision(function: Callable) -> Callable:
+    """The function with all its products, and those of its derivative, in the operands' precision.
+
+    The backward pass of a `custom_vjp` is traced on its own and needs this, too.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return wrapped
