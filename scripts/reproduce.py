@@ -48,7 +48,13 @@ SYSTEMS = {
 ALONE = ("spreeze",)
 
 # These start first, so that at the end no long one runs by itself.
-LONG = ("autoprm", "unlearning")
+LONG = (
+    "autoprm",
+    "unlearning",
+    "icl_linear_block",
+    "splat_classification",
+    "two_hop_reasoning",
+)
 
 # At smoke these, too, compute for longer than they compile.
 COMPILED_IN_FULL = ("two_hop_reasoning", "splat_classification", "spreeze")

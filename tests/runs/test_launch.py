@@ -113,7 +113,7 @@ def test_wrong_flags(script, argument, message):
     assert message in out + err
 
 
-def test_help_shows_the_flags_of_the_config_and_of_every_script(script):
+def test_help_shows_the_flags_of_the_config_and_those_of_every_script(script):
     _, out, _ = finish(script("--help"))
     for text in ("--size: how large", "--greeting", "--preset", "--[no]overwrite", "--workdir"):
         assert text in out
