@@ -1,5 +1,6 @@
 """Environments that live on the device, one episode each; vmap makes many of them."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxlab.checks import check_choice
 from jaxlab.rl import pendulum
+from jaxlab.rl.device_adapters import BACKENDS, Brax, Gymnax
 
 
 class PendulumState(NamedTuple):
@@ -39,6 +41,9 @@ class Pendulum:
         state = PendulumState(theta, speed, steps)
         truncated = steps >= self.max_steps
         return state, pendulum.observe(jnp, theta, speed), reward, jnp.zeros((), bool), truncated
+
+
+_ENVIRONMENTS = {"pendulum": Pendulum}
 
 
 class Beginning(NamedTuple):
@@ -109,14 +114,22 @@ def _check_sizes(env, config) -> None:
             )
 
 
-_ENVIRONMENTS = {"pendulum": Pendulum()}
-
-
+@functools.cache
 def make_env(name: str):
     """The environment of that name; the same object every time, so that programs are reused.
 
+    Args:
+      name: `pendulum`, or a library and its environment: `gymnax:NAME`, `brax:NAME`, or `mjx:NAME`
+        for Brax on MuJoCo's physics.
+
     Raises:
-      ValueError: unknown name.
+      ValueError: unknown name, or an environment without flat, continuous spaces.
+      ImportError: the library is not installed.
     """
+    library, _, own = name.rpartition(":")
+    if library == "gymnax":
+        return Gymnax(own)
+    if library in BACKENDS:
+        return Brax(own, library)
     check_choice("env", name, _ENVIRONMENTS)
-    return _ENVIRONMENTS[name]
+    return _ENVIRONMENTS[name]()

@@ -54,7 +54,11 @@ class Config:
     sample_goal_hz: float = option(8000.0, "C5: transitions per second there that pass")
     sample_processors: int = option(1, "C5: with fewer processors they are only reported")
 
-    env_id: str = option("numpy:pendulum", "train: numpy:pendulum, or gym: and a gymnasium id")
+    env_id: str = option(
+        "numpy:pendulum",
+        "train: numpy:pendulum; gym: and a gymnasium id; on the device gymnax:NAME, brax:NAME, "
+        "mjx:NAME",
+    )
     import_module: str = option("", "train: module that registers environments")
     algo: str = option("sac", "train: algorithm", choices=own.ALGORITHMS)
     mode: str = option(

@@ -56,7 +56,7 @@ def measure(config, run: Run, options) -> list[Claim]:
 
 def _on_device(config, run: Run, options) -> tuple[str, str]:
     # "numpy:pendulum" names the same environment on the host.
-    env = make_env(config.env_id.rpartition(":")[2])
+    env = make_env(config.env_id.removeprefix("numpy:"))
     algorithm: Any = make_algorithm(config, env.obs_dim, env.act_dim)
     result = train_on_device(config, env, algorithm, run, options)
     _export(run, result.learner, algorithm)
