@@ -1,8 +1,8 @@
 # `make reproduce` measures every claim at the smoke preset; `make test` runs the tests.
 # Both make .venv if it is missing and install what they need into it.
 PYTHON ?= python3
-WORKDIR ?= out/reproduce
 PRESET ?= smoke
+WORKDIR ?= out/reproduce$(if $(filter-out smoke,$(PRESET)),-$(PRESET))
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: help reproduce test test-slow lint format peers clean
 
 help:
-	@echo "make reproduce   every system at PRESET=smoke into WORKDIR=out/reproduce, JOBS=2 at a time"
+	@echo "make reproduce   every system at PRESET=smoke (small: out/reproduce-small), JOBS=2 at a time"
 	@echo "make test        the test suite;  make test-slow  with the long ones"
 	@echo "make lint        ruff, the import contract, mypy;  make format  rewrites the files"
 	@echo "make peers       the packages that tests and benchmarks compare with (large)"

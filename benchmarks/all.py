@@ -3,7 +3,7 @@
     python benchmarks/all.py --workdir=out/benchmarks
     python benchmarks/all.py --only=lm,autoprm --rounds=3
 
-Each benchmark runs in a process of its own, into WORKDIR/NAME; WORKDIR/benchmarks.md is the table.
+Each benchmark runs in a process of its own, into WORKDIR/NAME; WORKDIR/benchmarks.md is the table, with the claims.
 One that fails, for want of its peer or otherwise, is a line below the table, and the exit code 1.
 """
 
@@ -45,9 +45,10 @@ def main() -> int:
         rows += [Row(**row)._replace(name=f"{name}: {row['name']}") for row in found]
         claims += read_claims(folder / "claims.json")
     parts = [format_table("Side by side", rows)] if rows else []
+    parts += [format_claims(claims)] if claims else []
     parts += [f"- {name} did not run: {failure}" for name, failure in failures.items()]
-    table = "\n".join(parts)
-    print(f"\n{table}\n\n{format_claims(claims) if claims else ''}")
+    table = "\n\n".join(parts)
+    print(f"\n{table}\n")
     arguments.workdir.mkdir(parents=True, exist_ok=True)
     (arguments.workdir / "benchmarks.md").write_text(table + "\n", "utf-8")
     return int(bool(failures))

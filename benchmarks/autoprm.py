@@ -179,7 +179,7 @@ def our_reward_step(cfg: lm.LMConfig, params: dict, head, tokens: np.ndarray, la
 def torch_reward_step(model, head, tokens: np.ndarray, labels: np.ndarray):
     """The same in torch."""
     body, head = model.model, torch.nn.Parameter(torch.tensor(head))
-    optimizer = torch.optim.AdamW([*body.parameters(), head], RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([*body.parameters(), head], RATE, weight_decay=0.0, fused=True)
     tokens, labels = torch.tensor(tokens), torch.tensor(labels)
     at_end = tokens == STEP_END
 

@@ -137,7 +137,7 @@ def publish(
     for claim in claims:
         print(f"{claim.id} {claim.verdict}: {claim.measured} ({claim.detail})")
     if workdir:
-        with Run(workdir, {"benchmark": title}) as run:
+        with Run(workdir, {"benchmark": title}, overwrite=True) as run:
             run.write_text("benchmark.md", table + "\n")
             run.write_json("benchmark.json", [row._asdict() for row in rows])
             run.write_claims(claims)

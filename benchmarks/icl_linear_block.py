@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from harness import parse_arguments, publish, side_by_side
+from harness import keep_to_processors, parse_arguments, publish, side_by_side
 
 from jaxlab import icl
 from jaxlab.runs import Claim, holds
@@ -52,7 +52,7 @@ def peer(steps: int):
     shapes = [(DIM + 1,) * 2] * 2 + [(DIM, DIM + 1)] * 2 + [(DIM + 1,) * 2] * 2
     params = [(0.2 * torch.randn(s, generator=generator)).requires_grad_() for s in shapes]
     W_P, W_V, W_K, W_Q, W_1, W_2 = params
-    adam = torch.optim.Adam(params, lr=3e-3)
+    adam = torch.optim.Adam(params, lr=3e-3, fused=True)
 
     def train():
         for _ in range(steps):
@@ -75,8 +75,9 @@ def peer(steps: int):
 def main() -> None:
     arguments = parse_arguments(__doc__, steps=1000)
     steps = arguments.steps
-    torch.set_num_threads(1)  # these sizes do not profit from more
-    sizes = f"d={DIM}, M={CONTEXT}, B={BATCH}, {steps} steps, one torch thread"
+    keep_to_processors(1)  # both sides: these sizes hardly profit from more
+    torch.set_num_threads(1)
+    sizes = f"d={DIM}, M={CONTEXT}, B={BATCH}, {steps} steps, one processor"
     rows = [
         side_by_side(
             "LTB training",

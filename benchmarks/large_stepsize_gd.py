@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import scipy.optimize
 import scipy.special
-from harness import Row, parse_arguments, publish, side_by_side
+from harness import Row, keep_to_processors, parse_arguments, publish, side_by_side
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.svm import LinearSVC
 
@@ -278,6 +278,7 @@ def measure_seconds(call, *arguments) -> float:
 
 def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
+    keep_to_processors(1)
     warnings.filterwarnings("ignore")  # peers stopped at a pass count say so at every fit
     rows, claims = [], []
     with jax.enable_x64(True):

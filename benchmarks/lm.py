@@ -138,7 +138,9 @@ def time_training(model, cfg, params, tokens, rounds: int, note: str) -> harness
         return metrics["loss"], state.params
 
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
     labels = torch.from_numpy(tokens)
 
     def peer():

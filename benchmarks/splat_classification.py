@@ -186,7 +186,7 @@ def classifiers(name: str, network, module: nn.Module, batch: int, points: int, 
     step = splat.make_train_step(network, tx)
     operands = [jnp.asarray(x) for x in (positions, features, labels)]
     module = module.to(DEVICE).train()
-    optimizer = torch.optim.Adam(module.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3, fused=True)
     tensors = [torch.tensor(x, device=DEVICE) for x in (positions, features)]
     target = torch.tensor(labels, dtype=torch.long, device=DEVICE)
     ours, theirs = (

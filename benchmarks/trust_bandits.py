@@ -14,7 +14,7 @@ import cvxpy
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Row, parse_arguments, publish, side_by_side
+from harness import Row, keep_to_processors, parse_arguments, publish, side_by_side
 
 from jaxlab import bandits
 from jaxlab.bandits.studies.solver import bisect
@@ -155,6 +155,7 @@ def growth(rounds: int) -> tuple[list[Row], list[float], list[float]]:
 
 def main() -> None:
     arguments = parse_arguments(__doc__)
+    keep_to_processors(1)
     rows, ratios, errors = [], {}, []
     for num_arms in CONIC_ARMS:
         both, error = against_conic(num_arms, arguments.rounds if num_arms < 10_000 else 3)

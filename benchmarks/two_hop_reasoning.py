@@ -88,7 +88,9 @@ def peer_training(dim: int, batch: int, steps: int):
     """The same steps in eager PyTorch: all logits, the loss at the query."""
     torch.manual_seed(0)
     model = Decoder(dim)
-    adam = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=1e-4)
+    adam = torch.optim.AdamW(
+        model.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+    )
     drawn = [twohop.sample_batch(jax.random.key(i), TASK, batch) for i in range(8)]
     tokens = [torch.tensor(np.asarray(problems.tokens)).long() for problems in drawn]
     answers = [torch.tensor(np.asarray(problems.answer)).long() for problems in drawn]

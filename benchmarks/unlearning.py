@@ -193,7 +193,9 @@ def peer_step(model, tokens):
     reference = transformers.GPT2LMHeadModel(model.config)
     reference.load_state_dict(model.state_dict())
     reference.requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
     forget, retain = (torch.from_numpy(rows) for rows in tokens)
     forget_labels, retain_labels = (torch.from_numpy(scored(rows)) for rows in tokens)
 

@@ -3,12 +3,16 @@
 `pytest tests/drills --drill-table=docs/results/drills.md` writes the outcomes as a table.
 """
 
+import datetime
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from jaxlab.runs import describe_environment
+from jaxlab.runs.environment import processor_count
 
 ROOT = Path(__file__).parents[2]
 _RUN_SCRIPT = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -34,9 +38,33 @@ def pytest_runtest_logreport(report):
 def pytest_sessionfinish(session):
     path = session.config.getoption("drill_table", default=None)
     if path and _OUTCOMES:
-        rows = [f"| {name} | {outcome} | {seconds:.0f} s |" for name, outcome, seconds in _OUTCOMES]
-        head = ["# Drills", "", "| drill | outcome | wall |", "|---|---|---|"]
-        Path(path).write_text("\n".join([*head, *rows]) + "\n", "utf-8")
+        today = datetime.date.today().isoformat()
+        new = {name: f"{outcome} | {s:.0f} s | {today}" for name, outcome, s in _OUTCOMES}
+        rows = [f"| {name} | {rest} |" for name, rest in (_rows_of(Path(path)) | new).items()]
+        Path(path).write_text("\n".join([*_head(), *rows]) + "\n", "utf-8")
+
+
+def _head() -> list[str]:
+    environment = describe_environment()
+    return [
+        "# Drills",
+        "",
+        "`pytest tests/drills --drill-table=docs/results/drills.md` adds what it ran to the rows that "
+        "are there.",
+        "",
+        f"Last on {environment['platform']}, {processor_count()} processors, python "
+        f"{environment['python']}, jax {environment['versions']['jax']}.",
+        "",
+        "| drill | outcome | wall | date |",
+        "|---|---|---|---|",
+    ]
+
+
+def _rows_of(table: Path) -> dict[str, str]:
+    """The rows of an earlier table by name."""
+    lines = table.read_text("utf-8").splitlines() if table.exists() else []
+    cells = [line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| ")]
+    return {name: rest for name, rest in cells if name != "drill"}
 
 
 @pytest.fixture
