@@ -3,8 +3,8 @@
     python benchmarks/all.py --workdir=out/benchmarks
     python benchmarks/all.py --only=lm,autoprm --rounds=3
 
-Each benchmark runs in a process of its own, into WORKDIR/NAME; WORKDIR/benchmarks.md is the table, with the claims.
-One that fails, for want of its peer or otherwise, is a line below the table, and the exit code 1.
+Each benchmark runs in a process of its own, into WORKDIR/NAME; WORKDIR/benchmarks.md is the table,
+with the claims. One that fails, for want of its peer or otherwise, is a line below the table, and the exit code 1.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> int:
         rows += [Row(**row)._replace(name=f"{name}: {row['name']}") for row in found]
         claims += read_claims(folder / "claims.json")
     parts = [format_table("Side by side", rows)] if rows else []
-    parts += [format_claims(claims)] if claims else []
+    parts += [f"```\n{format_claims(claims)}\n```"] if claims else []
     parts += [f"- {name} did not run: {failure}" for name, failure in failures.items()]
     table = "\n\n".join(parts)
     print(f"\n{table}\n")

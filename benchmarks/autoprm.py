@@ -80,7 +80,8 @@ def main() -> None:
 
 def our_step(cfg: lm.LMConfig, params: dict, prompts: np.ndarray):
     """A call that samples, rewards and updates once; one compiled program."""
-    tx = optax.adamw(RATE, weight_decay=0.0)
+    # TRL clips gradients to this norm unless told otherwise.
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE, weight_decay=0.0))
     rows = PROMPTS * GROUP
     mask = jnp.ones((rows, NEW_TOKENS), bool)
     tokens = jnp.asarray(prompts, jnp.int32)

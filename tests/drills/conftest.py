@@ -49,8 +49,8 @@ def _head() -> list[str]:
     return [
         "# Drills",
         "",
-        "`pytest tests/drills --drill-table=docs/results/drills.md` adds what it ran to the rows that "
-        "are there.",
+        "`pytest tests/drills --drill-table=docs/results/drills.md` adds what it ran to the rows "
+        "that are there.",
         "",
         f"Last on {environment['platform']}, {processor_count()} processors, python "
         f"{environment['python']}, jax {environment['versions']['jax']}.",
