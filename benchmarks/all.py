@@ -4,7 +4,8 @@
     python benchmarks/all.py --only=lm,autoprm --rounds=3
 
 Each benchmark runs in a process of its own, into WORKDIR/NAME; WORKDIR/benchmarks.md is the table,
-with the claims. One that fails, for want of its peer or otherwise, is a line below the table, and the exit code 1.
+with the claims. One that fails, for want of its peer or otherwise, is a line below the table, and
+the exit code 1.
 """
 
 import argparse
