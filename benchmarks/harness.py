@@ -7,8 +7,10 @@ holds where the machine's speed drifts. The first calls compile and are not coun
 import argparse
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -137,7 +139,7 @@ def publish(
     for claim in claims:
         print(f"{claim.id} {claim.verdict}: {claim.measured} ({claim.detail})")
     if workdir:
-        with Run(workdir, {"benchmark": title}, overwrite=True) as run:
+        with Run(workdir, {"benchmark": Path(sys.argv[0]).stem}) as run:
             run.write_text("benchmark.md", table + "\n")
             run.write_json("benchmark.json", [row._asdict() for row in rows])
             run.write_claims(claims)

@@ -1,6 +1,5 @@
 """Checks of arguments that several rooms make, in one wording."""
 
-import numbers
 from collections.abc import Collection
 from typing import Any
 
@@ -17,16 +16,6 @@ def check_at_least(name: str, value: Any, least: float) -> None:
     """Raises ValueError unless `value`, a static number, is `least` or more."""
     if not value >= least:
         raise ValueError(f"{name} must be >= {least}, got {value}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a plain number, which can be looked at, and not an array or a tracer."""
-    return isinstance(value, numbers.Real)
-
-
-def is_zero(weight: Any) -> bool:
-    """Whether a weight is a plain number and 0: what it weighs need not be there."""
-    return is_number(weight) and weight == 0
 
 
 def check_equal_shapes(**arrays: Any) -> None:

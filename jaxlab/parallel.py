@@ -22,8 +22,8 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_at_least
-from jaxlab.dtypes import as_wide_float
 
 AXIS = "data"
 

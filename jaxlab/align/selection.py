@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlab.arrays import is_concrete
+
 
 def weighted_vote(
     answers: Sequence[Hashable], weights: Iterable[float] | None = None
@@ -37,6 +39,6 @@ def soft_best_of_n(key: jax.Array, scores: jax.Array, temperature: float) -> jax
     scores [..., n] -> int32 [...]; near temperature 0 it is Best-of-N, far above the scores' spread
     a plain sample. Raises ValueError for a temperature <= 0.
     """
-    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
+    if is_concrete(temperature) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}; use argmax for 0")
     return jax.random.categorical(key, jnp.asarray(scores) / temperature)

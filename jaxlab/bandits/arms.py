@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import as_float, is_concrete
 from jaxlab.checks import check_at_least, check_equal_shapes
-from jaxlab.dtypes import as_float
 
 
 class ArmStats(NamedTuple):
@@ -102,11 +102,6 @@ def returns_to_arms(
     num_arms = returns.shape[0]
     check_num_arms(num_arms)
     return _returns_to_arms(returns, mask, _checked_sigma(sigma, num_arms))
-
-
-def is_concrete(*arrays: jax.Array) -> bool:
-    """Whether values can be looked at: not under a trace."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
 def check_num_arms(num_arms: int) -> None:

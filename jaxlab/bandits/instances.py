@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import ArmStats, check_num_arms, is_concrete
-from jaxlab.dtypes import as_float
+from jaxlab.arrays import as_float, is_concrete
+from jaxlab.bandits.arms import ArmStats, check_num_arms
 
 
 class BanditInstance(NamedTuple):

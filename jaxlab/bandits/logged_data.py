@@ -193,12 +193,8 @@ def _read(
     if suffix == ".csv":
         return _read_columns(path, needed, optional)
     if suffix == ".npz":
-        return _read_arrays(path, needed, optional)
+        return read_arrays(path, needed, optional or ())
     raise ValueError(f"{path}: logs are read from .npz or .csv files")
-
-
-def _read_arrays(path, needed, optional=None) -> dict[str, np.ndarray]:
-    return read_arrays(path, needed, optional or ())
 
 
 def _read_columns(path, needed, optional=None) -> dict[str, np.ndarray]:

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import is_concrete
-from jaxlab.dtypes import as_float
+from jaxlab.arrays import as_float, is_concrete
 
 
 def bounded_sigma(low: float, high: float) -> float:

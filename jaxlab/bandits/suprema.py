@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import is_concrete
+from jaxlab.arrays import is_concrete
 from jaxlab.bandits.trust_region import check_radii, check_se2, support_of
 from jaxlab.checks import check_at_least, check_choice
 

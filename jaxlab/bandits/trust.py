@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import ArmStats, is_concrete
+from jaxlab.arrays import is_concrete
+from jaxlab.bandits.arms import ArmStats
 from jaxlab.bandits.suprema import (
     check_draws,
     check_probability,

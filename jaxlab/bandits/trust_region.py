@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxlab.bandits.arms import is_concrete
+from jaxlab.arrays import as_float, is_concrete
 from jaxlab.checks import check_at_least, check_equal_shapes
-from jaxlab.dtypes import as_float
 
 
 def reference_policy(se2: ArrayLike) -> jax.Array:

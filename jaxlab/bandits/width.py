@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
-from jaxlab.dtypes import as_float
+from jaxlab.arrays import as_float
 
 _BISECTIONS = 60
 _LINEAR = 0.04  # below this no arm's weight reaches zero, to 1e-7

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.arrays import is_concrete
 from jaxlab.checks import check_at_least
 from jaxlab.icl.prior import TaskPrior, symmetric_sqrt
 
@@ -110,5 +111,5 @@ def interleave(tokens: jax.Array) -> jax.Array:
 
 def check_num_context(num_context: int | jax.Array) -> None:
     """Raises ValueError unless there is at least one example; a traced number is not checked."""
-    if not isinstance(num_context, jax.core.Tracer) and num_context < 1:
+    if is_concrete(num_context) and num_context < 1:
         raise ValueError(f"num_context must be >= 1, got {num_context}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlab.icl.prior import TaskPrior, make_prior
 from jaxlab.icl.prompts import Prompts, check_num_context, make_tokens
+from jaxlab.user_files import read_arrays
 
 
 class RegressionTasks(NamedTuple):
@@ -30,11 +31,8 @@ def load_tasks(path: str | os.PathLike) -> RegressionTasks:
       FileNotFoundError: no such file.
       ValueError: an array is missing, has the wrong shape, or holds NaN or infinity.
     """
-    with np.load(path, allow_pickle=False) as file:
-        missing = sorted({"X", "y"} - set(file.files))
-        if missing:
-            raise ValueError(f"{path} has no array {', '.join(missing)}; it holds {file.files}")
-        return standardise(np.asarray(file["X"], np.float64), np.asarray(file["y"], np.float64))
+    arrays = read_arrays(path, ("X", "y"))
+    return standardise(*(np.asarray(arrays[name], np.float64) for name in ("X", "y")))
 
 
 def diabetes_tasks(num_tasks: int = 17) -> RegressionTasks:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import is_concrete
 from jaxlab.lm.attention import HEAD_MAJOR, TOKEN_MAJOR
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import block, embed, head_logits, require_logits
@@ -89,7 +90,7 @@ def extend(
     rows, slots = cache.valid.shape
     if tokens.shape[0] != rows:
         raise ValueError(f"tokens have {tokens.shape[0]} rows but the cache has {rows}")
-    used = 0 if isinstance(cache.index, jax.core.Tracer) else int(cache.index)
+    used = int(cache.index) if is_concrete(cache.index) else 0
     if used + tokens.shape[1] > slots:
         raise ValueError(
             f"{tokens.shape[1]} tokens do not fit: {used} of the cache's {slots} slots are used; "
@@ -263,7 +264,7 @@ def resize_cache(cache: KVCache, max_len: int) -> KVCache:
     inside a compiled program).
     """
     slots = cache.k.shape[2]
-    used = 0 if isinstance(cache.index, jax.core.Tracer) else int(cache.index)
+    used = int(cache.index) if is_concrete(cache.index) else 0
     if max_len <= 0 or max_len < used:
         raise ValueError(f"cannot resize a cache with {used} used slots to {max_len} slots")
     if max_len <= slots:

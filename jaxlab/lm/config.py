@@ -182,8 +182,8 @@ def _require_int(name: str, value, *, minimum: int):
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
 
 
-def stop_tokens(eos_ids: int | Iterable[int] | None) -> tuple[int, ...]:
-    """Stop tokens as a hashable tuple of Python ints; one id counts as a tuple, None as none."""
+def stop_tokens(eos_ids: Any) -> tuple[int, ...]:
+    """Stop tokens, one id, several or None, as a hashable tuple of Python ints."""
     if eos_ids is None:
         return ()
     if hasattr(eos_ids, "__index__") and np.ndim(eos_ids) == 0:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import is_concrete
 from jaxlab.checks import check_at_least, check_equal_shapes
 from jaxlab.lm.cache import KVCache, extend, init_cache, split_cache, split_layers
 from jaxlab.lm.config import LMConfig, stop_tokens
@@ -179,7 +180,7 @@ class _State(NamedTuple):
 def _prepare(key, cfg: LMConfig, tokens, attention_mask, max_new_tokens: int) -> _Prompt:
     """Checks a prompt and pads it; on the host unless it is traced."""
     check_new_tokens(max_new_tokens)
-    traced = isinstance(tokens, jax.core.Tracer) or isinstance(attention_mask, jax.core.Tracer)
+    traced = not is_concrete(tokens, attention_mask)
     xp = jnp if traced else np
     tokens = xp.asarray(tokens)
     if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):

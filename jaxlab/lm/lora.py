@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxlab.dtypes import as_wide_float
+from jaxlab.arrays import as_wide_float
 
 ATTENTION_TARGETS = ("wq", "wk", "wv", "wo")
 MLP_TARGETS = ("w_up", "w_gate", "w_down")

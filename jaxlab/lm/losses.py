@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import is_zero
+from jaxlab.arrays import is_zero
 from jaxlab.lm.config import LMConfig
 from jaxlab.lm.layers import head_logits, require_logits
 from jaxlab.lm.masks import check_tokens, last_valid

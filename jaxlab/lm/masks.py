@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import is_concrete
 from jaxlab.checks import check_equal_shapes
 from jaxlab.lm.config import LMConfig
 
@@ -91,7 +92,7 @@ def check_ids(
 
 def check_positions(cfg: LMConfig, tokens: jax.Array, arrays: dict[str, jax.Array | None]) -> None:
     """Raises ValueError for positions past a learned table, where the arrays are not traced."""
-    traced = any(isinstance(array, jax.core.Tracer) for array in arrays.values())
+    traced = not is_concrete(*arrays.values())
     batch_size, length = tokens.shape
     fits = length <= cfg.max_seq_len and arrays["positions"] is None
     if cfg.position != "learned" or traced or fits:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 
+from jaxlab.arrays import as_float, is_concrete
 from jaxlab.checks import check_choice
-from jaxlab.dtypes import as_float
 from jaxlab.user_files import read_arrays
 
 NORMALIZATIONS = ("max", "row", "none")
@@ -53,7 +53,7 @@ def random_separable(
     """
     if num_samples < 1 or dim < 2:
         raise ValueError(f"num_samples must be >= 1 and dim >= 2, got {num_samples} and {dim}")
-    if not isinstance(margin, jax.core.Tracer) and not 0 < margin < 1:
+    if is_concrete(margin) and not 0 < margin < 1:
         raise ValueError(f"margin must lie inside (0, 1), got {margin}")
     key_star, key_rows, key_labels = jax.random.split(key, 3)
     w_star = jax.random.normal(key_star, (dim,))
@@ -201,7 +201,8 @@ def load_npz(
     try:
         arrays = read_arrays(path, (x_key, y_key))
     except ValueError as error:
-        raise ValueError(f"{error}. Name yours with x_key and y_key") from error
+        hint = ". Name yours with x_key and y_key" if "has no array" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
     X, y = arrays[x_key], arrays[y_key]
     if X.ndim != 2 or y.shape != X.shape[:1]:
         raise ValueError(f"{path}: X must be [n, d] and y [n], got X {X.shape} and y {y.shape}")

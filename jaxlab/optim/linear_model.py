@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.sparse import BCOO
 
-from jaxlab.dtypes import as_float
+from jaxlab.arrays import as_float
 
 # Margins reach 1e6 and are compared with each other: half-precision products would scramble them.
 PRECISION = "highest"

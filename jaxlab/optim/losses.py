@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.arrays import as_float
 from jaxlab.checks import check_choice
-from jaxlab.dtypes import as_float
 
 # Beyond this margin (below this log-value) a logistic loss is exp(-z) to the last bit but a few.
 _LOGISTIC_TAIL = 30.0

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxlab.arrays import as_float, is_concrete
 from jaxlab.checks import check_choice
-from jaxlab.dtypes import as_float
 from jaxlab.optim.losses import MarginLoss, as_loss, normalized_weights
 
 RULES = ("risk", "potential", "constant", "l2")
@@ -34,7 +34,7 @@ def check_rule(rule: str) -> None:
 
 def check_eta(eta) -> None:
     """Refuses an eta that is known at trace time and is not positive."""
-    if not isinstance(eta, jax.core.Tracer) and not np.all(np.asarray(eta) > 0):
+    if is_concrete(eta) and not np.all(np.asarray(eta) > 0):
         raise ValueError(f"eta must be positive, got {eta}")
 
 

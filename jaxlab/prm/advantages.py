@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_choice, check_equal_shapes
-from jaxlab.dtypes import as_wide_float
 from jaxlab.prm.masking import masked
 
 SCALES = ("std", "none")

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_choice, check_equal_shapes, is_zero
-from jaxlab.dtypes import as_wide_float
+from jaxlab.arrays import as_wide_float, is_zero
+from jaxlab.checks import check_choice, check_equal_shapes
 from jaxlab.prm.masking import aggregate, masked, ratio
 
 _KL = {

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_at_least, check_equal_shapes
-from jaxlab.dtypes import as_wide_float
 
 
 class Rerank(NamedTuple):

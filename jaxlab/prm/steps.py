@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import check_equal_shapes, is_zero
-from jaxlab.dtypes import as_wide_float
+from jaxlab.arrays import as_wide_float, is_zero
+from jaxlab.checks import check_equal_shapes
 from jaxlab.prm.masking import masked
 
 

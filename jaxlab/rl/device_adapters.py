@@ -33,7 +33,7 @@ class Gymnax:
     """
 
     def __init__(self, name: str):
-        gymnax = _import("gymnax", "gymnax>=1.0")
+        gymnax = _import("gymnax")
         try:
             self._env, self._params = gymnax.make(name)
         except (ValueError, KeyError) as error:
@@ -87,7 +87,7 @@ class Brax:
     max_steps = _BRAX_STEPS
 
     def __init__(self, name: str, backend: str = "brax"):
-        envs = _import("brax.envs", "brax")
+        envs = _import("brax.envs")
         settings = {"backend": "mjx"} if backend == "mjx" else {}
         try:
             self._env = envs.get_environment(name, **settings)
@@ -110,8 +110,10 @@ class Brax:
         return BraxState(env, steps), env.obs, env.reward, env.done > 0, steps >= self.max_steps
 
 
-def _import(module: str, package: str) -> ModuleType:
+def _import(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'{module} is not installed: pip install "{package}"') from error
+        raise ImportError(
+            f'{module} is not installed: pip install "jaxlab[device-envs]"'
+        ) from error

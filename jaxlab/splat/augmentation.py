@@ -6,7 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxlab.checks import check_choice, is_number, is_zero
+from jaxlab.arrays import is_concrete, is_zero
+from jaxlab.checks import check_choice
 from jaxlab.splat.geometry import transform_cloud
 from jaxlab.splat.rotations import random_rotation, rotation_about_z
 from jaxlab.splat.types import GaussianCloud
@@ -41,7 +42,7 @@ def augment_cloud(
     """
     check_choice("rotate", rotate, ROTATIONS)
     low, high = scale_range
-    static = is_number(low) and is_number(high)
+    static = is_concrete(low, high)
     if static and not 0 < low <= high:
         raise ValueError(f"scale_range must be positive and ascending, got {scale_range}")
     cloud = jax.tree.map(jnp.asarray, cloud)

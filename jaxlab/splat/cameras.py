@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from jaxlab.checks import is_number
+from jaxlab.arrays import is_concrete
 from jaxlab.splat.precision import in_full_precision
 from jaxlab.splat.rotations import normalize
 from jaxlab.splat.types import Camera
@@ -66,7 +66,7 @@ def orbit_cameras(
         raise ValueError(
             f"num_views, width and height must be >= 1, got {num_views}, {width}, {height}"
         )
-    if is_number(fov_degrees) and not 0 < fov_degrees < 180:
+    if is_concrete(fov_degrees) and not 0 < fov_degrees < 180:
         raise ValueError(f"fov_degrees must lie in (0, 180), got {fov_degrees}")
     index = jnp.arange(num_views)
     low, high = (jnp.sin(jnp.radians(x)) for x in (min_elevation, max_elevation))

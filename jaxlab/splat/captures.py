@@ -41,7 +41,7 @@ def load_transforms(path: str | os.PathLike, split: str = "train") -> Capture:
 
     Raises:
       FileNotFoundError: no such folder, JSON file or image.
-      ValueError: no frames, a frame without its image or pose, a pose that is no rigid motion,
+      ValueError: no frames, a frame without its image or pose, a pose that cannot be inverted,
         lens distortion (undistort the images first), no focal length, or images of several sizes.
       ImportError: Pillow is not installed.
     """

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.checks import is_number
+from jaxlab.arrays import is_concrete
 from jaxlab.splat.fit_state import FitConfig, FitState, zero_where
 from jaxlab.splat.rotations import quat_to_rotmat
 from jaxlab.splat.types import GaussianCloud
@@ -80,7 +80,7 @@ def reset_opacity(state: FitState, *, value: float = 0.01) -> FitState:
     Raises:
       ValueError: a value outside (0, 1).
     """
-    if is_number(value) and not 0 < value < 1:
+    if is_concrete(value) and not 0 < value < 1:
         raise ValueError(f"value must lie in (0, 1), got {value}")
     logits = jnp.minimum(state.cloud.opacity_logits, jnp.log(value / (1 - value)))
 

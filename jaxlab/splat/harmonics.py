@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.dtypes import as_float
+from jaxlab.arrays import as_float
 from jaxlab.splat.precision import in_full_precision
 from jaxlab.splat.rotations import normalize
 

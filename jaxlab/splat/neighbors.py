@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.checks import is_number
+from jaxlab.arrays import is_concrete
 
 _QUERIES_AT_ONCE = 4096
 
@@ -118,7 +118,7 @@ def ball_query(
     Raises:
       ValueError: `max_samples` outside 1 to `N`, or a radius that is not positive.
     """
-    if is_number(radius) and radius <= 0:
+    if is_concrete(radius) and radius <= 0:
         raise ValueError(f"radius must be positive, got {radius}")
     if not 1 <= max_samples <= points.shape[0]:
         raise ValueError(f"max_samples must be 1 to {points.shape[0]} points, got {max_samples}")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_at_least, check_choice
-from jaxlab.dtypes import as_wide_float
 
 Params = dict[str, Any]
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlab.arrays import is_concrete
 from jaxlab.checks import check_at_least
 
 
@@ -65,7 +66,7 @@ def three_param_flow(
     Raises:
       ValueError: lr that is not positive, or `n_steps` below 1.
     """
-    if not isinstance(lr, jax.core.Tracer) and not lr > 0:
+    if is_concrete(lr) and not lr > 0:
         raise ValueError(f"lr must be positive, got {lr}")
     check_at_least("n_steps", n_steps, 1)
 

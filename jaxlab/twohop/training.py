@@ -12,8 +12,8 @@ import numpy as np
 import optax
 
 from jaxlab import parallel
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_at_least, check_choice
-from jaxlab.dtypes import as_wide_float
 from jaxlab.twohop.model import (
     ModelConfig,
     Params,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_at_least, check_equal_shapes
-from jaxlab.dtypes import as_wide_float
 from jaxlab.unlearn.static_checks import require_not_negative
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxlab.dtypes import as_wide_float
+from jaxlab.arrays import as_wide_float, is_concrete
 
 IGNORE_INDEX = -100
 
@@ -101,7 +101,7 @@ class ChunkedHead(NamedTuple):
         Rounded up to eighths of a batch's positions, so that other orders and lengths find the
         same program. Traced arrays leave it as it is.
         """
-        if isinstance(labels, jax.core.Tracer) or isinstance(order, jax.core.Tracer):
+        if not is_concrete(labels, order):
             return self
         counts = (np.asarray(labels)[:, 1:] != IGNORE_INDEX).sum(1)
         most = int(counts[np.asarray(order)].sum(1).max())

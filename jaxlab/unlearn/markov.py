@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_at_least
-from jaxlab.dtypes import as_wide_float
 
 CHAINS = ("retain", "forget1", "forget2")
 

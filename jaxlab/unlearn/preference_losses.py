@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_equal_shapes
-from jaxlab.dtypes import as_wide_float
 from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 

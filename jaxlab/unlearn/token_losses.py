@@ -7,8 +7,8 @@ no mark at all gives 0.
 import jax
 import jax.numpy as jnp
 
+from jaxlab.arrays import as_wide_float
 from jaxlab.checks import check_choice, check_equal_shapes
-from jaxlab.dtypes import as_wide_float
 from jaxlab.unlearn.static_checks import require_not_negative, require_positive
 
 KL_DIRECTIONS = ("ref_to_model", "model_to_ref")

@@ -90,11 +90,13 @@ def test_gradients_where_eigenvalues_are_equal(num_context, noise_var):
     def along(function, t):
         return function(jax.tree.map(lambda x, d: x + t * d, prior, change))
 
-    for function in (
+    functions = [
         lambda prior: icl.bayes_risk(key, prior, num_context, 8),
         lambda prior: icl.bayes_predict(prior, tokens).sum(),
-        lambda prior: icl.sample_prompts(key, prior, num_context, 4).target.sum(),
-    ):
+    ]
+    if noise_var:  # labels hold its root
+        functions.append(lambda prior: icl.sample_prompts(key, prior, num_context, 4).target.sum())
+    for function in functions:
         got = jax.grad(lambda t, function=function: along(function, t))(0.0)
         want = (along(function, 1e-5) - along(function, -1e-5)) / 2e-5
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)

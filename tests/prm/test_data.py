@@ -62,14 +62,6 @@ def test_gsm8k_lines(tmp_path):
     assert prm.load_gsm8k(plain) == prm.load_gsm8k(packed) == want
 
 
-def test_a_line_ends_with_a_newline_alone(tmp_path):
-    path = tmp_path / "x.jsonl"
-    row = {"question": "a\u2028b\u2029c", "answer": "d\x85 #### 1"}
-    text = json.dumps(row, ensure_ascii=False)
-    path.write_text(f"{text}\n{text}\n", encoding="utf-8")
-    assert prm.load_gsm8k(path) == [(row["question"], row["answer"])] * 2
-
-
 def test_math_folder(tmp_path):
     for subject, number in (("algebra", 10), ("algebra", 2), ("geometry", 1)):
         folder = tmp_path / "train" / subject

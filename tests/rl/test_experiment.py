@@ -427,7 +427,7 @@ def test_rates_are_those_after_compilation(tmp_path):
     [
         ({"algo": "td3"}, "mode 'ondevice' trains sac, ppo, got algo 'td3'"),
         ({"algo": "ppo", "mode": "async"}, "mode 'async' trains sac, td3, ddpg, got algo 'ppo'"),
-        ({"env_id": "gym:Hopper-v5"}, "env must be one of pendulum, got 'Hopper-v5'"),
+        ({"env_id": "gym:Hopper-v5"}, "env must be one of pendulum, got 'gym:Hopper-v5'"),
         ({"autotune": True}, "not ondevice"),
     ],
 )

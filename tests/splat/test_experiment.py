@@ -61,7 +61,7 @@ class Guessed:
     """A table of chance accuracies."""
 
     def accuracies(self, model, features):
-        return np.array([0.3])
+        return np.array([1.0 if features == "posq" else 0.3])  # it learns what can be
 
 
 @pytest.mark.parametrize("leaks", [False, True])

@@ -180,7 +180,8 @@ def test_a_language_model_is_probed_and_fine_tuned(tmp_path):
     with Run(tmp_path / "out", config) as run:
         claims = experiment.run(config, run)
         assert [claim.id for claim in claims] == ["C1-LM", "C12-LM", "C13-LM"]
-        (tmp_path / "out" / "results" / "language_tuned.npz").unlink()
+        (tuned,) = (tmp_path / "out" / "results").glob("language_tuned_*.npz")
+        tuned.unlink()
         assert experiment.run(config, run) == claims
     assert claims[0].measured.count("K = ") == 2
     assert "two ends with one first token" in claims[0].detail

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import pytest
 
-from jaxlab.dtypes import as_float, as_wide_float
+from jaxlab.arrays import as_float, as_wide_float
 
 
 @pytest.mark.parametrize(
