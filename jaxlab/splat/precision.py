@@ -6,7 +6,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
-_Arguments, _Result = ParamSpec("_Arguments"), TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 def in_full_precision(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
