@@ -124,6 +124,7 @@ def test_the_real_gymnax():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Brax warns of its own physics, and of what it calls
 def test_the_real_brax():
     pytest.importorskip(
         "brax.envs", reason="Brax is not installed: pip install jaxlab[device-envs]"

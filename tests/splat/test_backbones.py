@@ -1,3 +1,6 @@
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 from jaxlab import splat
 from jaxlab.splat.backbones import CLASSIFIERS
 from jaxlab.splat.backbones.dgcnn import EdgeConv
+from jaxlab.splat.backbones.layers import MLP
 
 POINTS, BATCH = 40, 3
 
@@ -198,6 +202,31 @@ def test_every_parameter_has_a_gradient(name, batch):
     assert not dead
     before = variables["batch_stats"]
     assert jax.tree.structure(changed["batch_stats"]) == jax.tree.structure(before)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_pooled_layer_is_the_maximum_of_the_normalised_one(train, bias):
+    """In values, gradients and statistics; also where a scale is negative."""
+    x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (3, 20, 6)), jnp.float32)
+    plain, pooled = (MLP((8, 12), bias=bias, pooled=pooled) for pooled in (False, True))
+    shapes = jax.eval_shape(lambda key: plain.init(key, x, False), jax.random.key(0))
+    variables = filled(shapes)
+    assert (variables["params"]["Norm_1"]["BatchNorm_0"]["scale"] < 0).any()
+
+    def apply(module, variables, x):
+        out, changed = module.apply(variables, x, train, mutable=["batch_stats"])
+        out = out if module.pooled else splat.max_pool(out, 1)
+        return jnp.sum(jnp.sin(out)), (out, changed)
+
+    got, want = (
+        jax.value_and_grad(functools.partial(apply, module), (0, 1), has_aux=True)(variables, x)
+        for module in (pooled, plain)
+    )
+    chex.assert_trees_all_equal_structs(got, want)
+    chex.assert_trees_all_close(got, want, rtol=1e-4, atol=1e-4)
+    initial = pooled.init(jax.random.key(0), x, False)
+    chex.assert_trees_all_equal(initial, plain.init(jax.random.key(0), x, False))
 
 
 def test_pointnet_without_positions_skips_its_input_transform():

@@ -6,6 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlab.splat.backbones.pooled import (
+    EPSILON,
+    MOMENTUM,
+    DenseParameters,
+    FoldedNorm,
+    largest_products,
+    product_moments,
+)
 from jaxlab.splat.neighbors import farthest_point_sample, knn
 
 
@@ -60,8 +68,8 @@ class Norm(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return nn.BatchNorm(
             use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
+            momentum=MOMENTUM,
+            epsilon=EPSILON,
             axis_name=self.axis_name,
             scale_init=nn.initializers.constant(self.scale),
         )(x)
@@ -74,6 +82,8 @@ class MLP(nn.Module):
       widths: of the layers.
       bias: whether the dense layers have one.
       last_activation: whether the last layer ends with the activation.
+      pooled: whether the maximum over the points follows, `[B, N, C]` to `[B, D]`; the activation
+        must be increasing, since it is then taken of the maximum.
     """
 
     widths: Sequence[int]
@@ -81,14 +91,30 @@ class MLP(nn.Module):
     bias: bool = True
     activation: Callable = nn.relu
     last_activation: bool = True
+    pooled: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         for index, width in enumerate(self.widths):
-            x = Norm(self.axis_name)(nn.Dense(width, use_bias=self.bias)(x), train)
-            if self.last_activation or index + 1 < len(self.widths):
+            last = index + 1 == len(self.widths)
+            if last and self.pooled:
+                x = self._largest(x, train, index, width)
+            else:
+                x = Norm(self.axis_name)(nn.Dense(width, use_bias=self.bias)(x), train)
+            if self.last_activation or not last:
                 x = self.activation(x)
         return x
+
+    def _largest(self, x: jax.Array, train: bool, index: int, width: int) -> jax.Array:
+        """The normalised dense layer `index` at its maximum, under the names it has unpooled."""
+        dense = DenseParameters(width, self.bias, name=f"Dense_{index}")
+        kernel, bias = dense(x.shape[-1])
+        moments = None
+        if train:
+            mean, var = product_moments(x, kernel, self.axis_name)
+            moments = mean + bias, var
+        factor, offset = FoldedNorm(name=f"Norm_{index}")(width, moments)
+        return largest_products(x, kernel * factor) + bias * factor + offset
 
 
 class Dropout(nn.Module):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlab.splat.backbones.layers import MLP, Head, max_pool
+from jaxlab.splat.backbones.layers import MLP, Head
 
 
 class TNet(nn.Module):
@@ -19,7 +19,7 @@ class TNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = max_pool(MLP(self.widths, self.axis_name)(x, train), 1)
+        x = MLP(self.widths, self.axis_name, pooled=True)(x, train)
         x = MLP(self.hidden, self.axis_name)(x, train)
         matrix = nn.Dense(self.size**2)(x).reshape(-1, self.size, self.size)
         return matrix + jnp.eye(self.size, dtype=x.dtype)
@@ -62,10 +62,8 @@ class PointNet(nn.Module):
                 gap = jnp.eye(self.widths[0]) - turn @ jnp.swapaxes(turn, 1, 2)
                 self.sow("regularizers", "orthogonality", jnp.mean(_frobenius(gap)))
             x = x @ turn
-        x = MLP(self.widths[1:], self.axis_name, last_activation=False)(x, train)
-        return Head(self.head, self.num_classes, self.dropout, self.axis_name, dropped=1)(
-            max_pool(x, 1), train
-        )
+        x = MLP(self.widths[1:], self.axis_name, last_activation=False, pooled=True)(x, train)
+        return Head(self.head, self.num_classes, self.dropout, self.axis_name, dropped=1)(x, train)
 
 
 def _frobenius(matrices: jax.Array) -> jax.Array:
