@@ -85,6 +85,7 @@ def test_terminal_states_are_told_from_limits():
     np.testing.assert_array_equal(second.obs, np.zeros((2, 2)))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # gymnasium says it before it refuses
 @pytest.mark.parametrize(
     ("env_id", "n_envs", "message"),
     [
