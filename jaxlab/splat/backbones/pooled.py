@@ -6,12 +6,15 @@ normalisation is a factor and an offset that are known before the product. And a
 product of one row, so its gradient needs the rows that attain one, not all.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 MOMENTUM = 0.9  # of every batch normalisation
 EPSILON = 1e-5
+_IN_CACHE = 2**19  # products
 
 
 class DenseParameters(nn.Module):
@@ -81,6 +84,32 @@ def largest_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     The gradient goes to the first row that attains a maximum.
     """
-    rows = jnp.argmax(jax.lax.stop_gradient(x @ kernel), 1)
+    still = jax.lax.stop_gradient((x, kernel))
+    rows, largest = jax.lax.platform_dependent(*still, cpu=_in_blocks, default=_at_once)
     attained = jax.vmap(lambda points, where: points[where])(x, rows)
-    return jnp.einsum("bdc,cd->bd", attained, kernel)
+    # NaN is no row's maximum, and must not be lost.
+    return jnp.where(jnp.isnan(largest), largest, jnp.einsum("bdc,cd->bd", attained, kernel))
+
+
+def _at_once(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """First rows that attain the maxima, and the maxima, both `[B, D]`."""
+    # Compared with themselves, products must not be computed twice with other rounding.
+    products = jax.lax.optimization_barrier(x @ kernel)
+    largest = products.max(1)
+    last = x.shape[1] - 1
+    number = jnp.arange(x.shape[1])[:, None]
+    return jnp.where(products == largest[:, None], number, last).min(1), largest
+
+
+def _in_blocks(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As `_at_once`, objects whose products fit a processor's cache at a time."""
+    block = max(_IN_CACHE // (x.shape[1] * kernel.shape[1]), 1)
+    if block >= len(x):
+        return _at_once(x, kernel)
+    one = functools.partial(_of_one, kernel)
+    return jax.lax.map(one, x, batch_size=block if block > 1 else None)
+
+
+def _of_one(kernel: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows, largest = _at_once(points[None], kernel)
+    return rows[0], largest[0]
