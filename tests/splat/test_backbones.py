@@ -131,6 +131,44 @@ def test_the_factored_edge_convolution_is_the_literal_one():
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_an_edge_convolution_trains_as_the_array_of_all_edges(dense, monkeypatch):
+    """In values, gradients and statistics; also where a scale is negative."""
+    if not dense:
+        monkeypatch.setattr("jaxlab.splat.backbones.dgcnn._DENSE_ADJACENCY", 1)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(1, 2, (2, 9, 3)), jnp.float32)
+    graph = jnp.asarray(rng.integers(0, 9, (2, 9, 4)))
+    layer = EdgeConv(6)
+    shapes = jax.eval_shape(lambda key: layer.init(key, x, graph, False), jax.random.key(0))
+    variables = filled(shapes)
+    assert (variables["params"]["Norm_0"]["BatchNorm_0"]["scale"] < 0).any()
+
+    def literal(params, x):
+        pairs = x[jnp.arange(2)[:, None, None], graph]
+        center = jnp.broadcast_to(x[:, :, None], pairs.shape)
+        edges = jnp.concatenate([pairs - center, center], -1) @ params["kernel"]
+        mean, var = edges.mean((0, 1, 2)), edges.var((0, 1, 2))
+        scale, bias = (params["Norm_0"]["BatchNorm_0"][name] for name in ("scale", "bias"))
+        edges = (edges - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+        out = splat.max_pool(jnp.where(edges > 0, edges, 0.2 * edges), 2)
+        return jnp.sum(jnp.sin(out)), (mean, var)
+
+    def ours(params, x):
+        out, changed = layer.apply(
+            variables | {"params": params}, x, graph, True, mutable=["batch_stats"]
+        )
+        new, old = changed["batch_stats"]["Norm_0"]["BatchNorm_0"], variables["batch_stats"]
+        old = old["Norm_0"]["BatchNorm_0"]
+        return jnp.sum(jnp.sin(out)), tuple(10 * new[n] - 9 * old[n] for n in ("mean", "var"))
+
+    got, want = (
+        jax.value_and_grad(function, (0, 1), has_aux=True)(variables["params"], x)
+        for function in (ours, literal)
+    )
+    chex.assert_trees_all_close(got, want, rtol=1e-3, atol=1e-4)
+
+
 def test_pointnet_against_numpy(batch):
     positions, features = batch
     model = splat.make_classifier("pointnet", 4, size="tiny")
