@@ -267,6 +267,18 @@ def test_a_pooled_layer_is_the_maximum_of_the_normalised_one(train, bias):
     chex.assert_trees_all_equal(initial, plain.init(jax.random.key(0), x, False))
 
 
+@pytest.mark.parametrize("name", ["pointnet", "dgcnn"])
+def test_a_number_that_is_nan_is_not_lost_in_a_maximum(name, batch):
+    positions, features = batch
+    model = splat.make_classifier(name, 4, size="tiny")
+    variables = random_variables(model, positions, features)
+    broken = features.copy()
+    broken[0, 5, 7] = np.nan
+    logits = jax.jit(model.apply)(variables, positions, broken)
+    assert jnp.isnan(logits[0]).all()
+    assert jnp.isfinite(logits[1:]).all()
+
+
 def test_pointnet_without_positions_skips_its_input_transform():
     whole = shapes_of(splat.make_classifier("pointnet", 4), 32, 8)
     bare = shapes_of(splat.make_classifier("pointnet", 4, positions_in_features=False), 32, 8)
