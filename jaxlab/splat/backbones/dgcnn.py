@@ -80,15 +80,15 @@ def largest_neighbors(x: jax.Array, indices: jax.Array) -> jax.Array:
 
     def attaining(points, around):
         edges = jax.lax.optimization_barrier(points[around])
-        largest = edges.max(1)
         slots = jnp.arange(around.shape[1])[:, None]
-        first = jnp.where(edges == largest[:, None], slots, around.shape[1] - 1).min(1)
-        return jnp.take_along_axis(around, first, 1), largest
+        equal = edges == edges.max(1, keepdims=True)
+        first = jnp.where(equal, slots, around.shape[1] - 1).min(1)
+        return jnp.take_along_axis(around, first, 1), jnp.isnan(edges).any(1)
 
     still = jax.lax.stop_gradient(x)
-    chosen, largest = jax.lax.map(lambda pair: attaining(*pair), (still, indices))
-    # NaN is no neighbour's maximum, and must not be lost.
-    return jnp.where(jnp.isnan(largest), largest, jnp.take_along_axis(x, chosen, 1))
+    chosen, broken = jax.lax.map(lambda pair: attaining(*pair), (still, indices))
+    # NaN is nowhere the largest, and must not be lost.
+    return jnp.where(broken, jnp.nan, jnp.take_along_axis(x, chosen, 1))
 
 
 class DGCNN(nn.Module):

@@ -6,8 +6,6 @@ normalisation is a factor and an offset that are known before the product. And a
 product of one row, so its gradient needs the rows that attain one, not all.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -85,31 +83,26 @@ def largest_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
     The gradient goes to the first row that attains a maximum.
     """
     still = jax.lax.stop_gradient((x, kernel))
-    rows, largest = jax.lax.platform_dependent(*still, cpu=_in_blocks, default=_at_once)
+    rows = jax.lax.platform_dependent(*still, cpu=_in_blocks, default=_at_once)
     attained = jax.vmap(lambda points, where: points[where])(x, rows)
-    # NaN is no row's maximum, and must not be lost.
-    return jnp.where(jnp.isnan(largest), largest, jnp.einsum("bdc,cd->bd", attained, kernel))
+    largest = jnp.einsum("bdc,cd->bd", attained, kernel)
+    # A row of NaN is nowhere the largest, and must not be lost.
+    return jnp.where(jnp.isnan(x).any((1, 2))[:, None], jnp.nan, largest)
 
 
-def _at_once(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """First rows that attain the maxima, and the maxima, both `[B, D]`."""
+def _at_once(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The first rows that attain the maxima, `[B, D]`."""
     # Compared with themselves, products must not be computed twice with other rounding.
     products = jax.lax.optimization_barrier(x @ kernel)
-    largest = products.max(1)
-    last = x.shape[1] - 1
-    number = jnp.arange(x.shape[1])[:, None]
-    return jnp.where(products == largest[:, None], number, last).min(1), largest
+    number, last = jnp.arange(x.shape[1])[:, None], x.shape[1] - 1
+    return jnp.where(products == products.max(1, keepdims=True), number, last).min(1)
 
 
-def _in_blocks(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _in_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """As `_at_once`, objects whose products fit a processor's cache at a time."""
     block = max(_IN_CACHE // (x.shape[1] * kernel.shape[1]), 1)
     if block >= len(x):
         return _at_once(x, kernel)
-    one = functools.partial(_of_one, kernel)
-    return jax.lax.map(one, x, batch_size=block if block > 1 else None)
-
-
-def _of_one(kernel: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-    rows, largest = _at_once(points[None], kernel)
-    return rows[0], largest[0]
+    return jax.lax.map(
+        lambda points: _at_once(points[None], kernel)[0], x, batch_size=block if block > 1 else None
+    )
