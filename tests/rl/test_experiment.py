@@ -98,17 +98,17 @@ def beside(**change):
 @pytest.mark.parametrize(
     ("preset", "change", "verdict", "said"),
     [
-        ("small", {}, "pass", "<= 0.8 of the time in turn."),
-        ("small", {"seconds": 9.0}, "fail", "<= 0.8 of the time in turn."),
+        ("small", {}, "pass", "<= 0.8 of the time in turn, all solved."),
+        ("small", {"seconds": 9.0}, "fail", "<= 0.8 of the time in turn, all solved."),
         ("small", {"seconds": 9.0, "load": 1.5}, "reported", "other work, a load of 1.5 > 1"),
         ("small", {"stopped": "max_seconds"}, "fail", "ended by max_seconds"),
-        ("paper", {"seconds": 7.0}, "fail", "<= 0.5 of the time in turn."),
+        ("paper", {"seconds": 7.0}, "fail", "<= 0.5 of the time in turn, all solved."),
         ("paper", {"processors": 2}, "reported", "it asks for 8 processors, there are 2"),
     ],
 )
 def test_the_time_beside_each_other_is_judged(preset, change, verdict, said):
     config = experiment.PRESETS[preset]
-    claim = processes._overlap(config, beside(**change), {"seconds": 10.0})
+    claim = processes._overlap(config, [beside(**change)] * 2, [{"seconds": 10.0}] * 2)
     assert claim.verdict == verdict
     assert said in claim.detail
 
@@ -116,12 +116,12 @@ def test_the_time_beside_each_other_is_judged(preset, change, verdict, said):
 @pytest.mark.parametrize("kind", ["sample", "update", "visualise"])
 def test_each_process_must_be_busy_beside_an_evaluation(kind):
     config, together = experiment.PRESETS["smoke"], beside()
-    assert processes._overlap(config, together, None).verdict == "pass"
+    assert processes._overlap(config, [together], []).verdict == "pass"
     together["busy"][kind] = np.array([[9.5, 10.0]])
-    assert processes._overlap(config, together, None).verdict == "fail"
+    assert processes._overlap(config, [together], []).verdict == "fail"
     # No machine is too loaded for that.
     together["load"] = 5.0
-    assert processes._overlap(config, together, {"seconds": 10.0}).verdict == "fail"
+    assert processes._overlap(config, [together], [{"seconds": 10.0}]).verdict == "fail"
 
 
 @pytest.mark.parametrize(
