@@ -29,9 +29,19 @@ def check_transition(batch: Transition, obs_dim: int, act_dim: int) -> int:
       ValueError: a field of another shape than `[B, ...]`, named with what it should be; B is what
         most fields have.
     """
-    rows = statistics.mode(array.shape[0] if array.ndim else 0 for array in batch)
-    expected = Transition((rows, obs_dim), (rows, act_dim), (rows,), (rows, obs_dim), (rows,))
-    for name, array, shape in zip(Transition._fields, batch, expected, strict=True):
-        if tuple(array.shape) != shape:
-            raise ValueError(f"batch.{name} has shape {tuple(array.shape)}, expected {shape}")
+    rows = batch.reward.shape[0] if batch.reward.ndim else 0
+    if _shapes(batch) != _expected(rows, obs_dim, act_dim):
+        rows = statistics.mode(shape[0] if shape else 0 for shape in _shapes(batch))
+        wanted = _expected(rows, obs_dim, act_dim)
+        for name, shape, want in zip(Transition._fields, _shapes(batch), wanted, strict=True):
+            if shape != want:
+                raise ValueError(f"batch.{name} has shape {shape}, expected {want}")
     return rows
+
+
+def _shapes(batch: Transition) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(array.shape) for array in batch)
+
+
+def _expected(rows: int, obs_dim: int, act_dim: int) -> tuple[tuple[int, ...], ...]:
+    return (rows, obs_dim), (rows, act_dim), (rows,), (rows, obs_dim), (rows,)
