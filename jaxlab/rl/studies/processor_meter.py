@@ -11,17 +11,37 @@ _PROC = Path("/proc")
 _SAMPLER = b"jaxlab.rl.sampler"
 
 
-class Use(NamedTuple):
-    """Seconds so far, and when.
+class ThreadTime(NamedTuple):
+    """Seconds of one thread so far: running, ready without a processor; whether a sampler's."""
+
+    ran: float
+    waited: float
+    samples: bool
+
+
+class Look(NamedTuple):
+    """The threads of this process and its children that live, by their ids, and when.
 
     Attributes:
       now: by a clock that never goes back.
-      used: processor time of this process and its living children.
-      wanted: the same and the time their threads were ready to run and had no processor.
-      sampling: processor time of the samplers alone.
+      threads: empty without /proc.
     """
 
     now: float
+    threads: dict[int, ThreadTime]
+
+
+class Spent(NamedTuple):
+    """Seconds between two looks.
+
+    Attributes:
+      passed: by the clock.
+      used: processor time.
+      wanted: the same and the time threads were ready to run and had no processor.
+      sampling: processor time of the samplers alone.
+    """
+
+    passed: float
     used: float
     wanted: float
     sampling: float
@@ -34,40 +54,51 @@ class ProcessorMeter:
     """
 
     def __init__(self):
-        self._looks: list[Use] = []
+        self._looks: list[Look] = []
 
     def look(self, kind: str, start: float, end: float) -> None:
         """Observes."""
         if kind == "update" and (len(self._looks) < 2 or end >= self._looks[-1].now + 0.5):
-            self._looks = [*self._looks[:1], read_use()]
+            self._looks = [*self._looks[:1], take_look()]
 
     def shares(self) -> dict[str, float]:
         """`use` and `demand`, shares of the processors' time, and `sampler_s`, seconds.
 
         Not numbers where the system does not say, or nothing was learned.
         """
-        if len(self._looks) < 2:
+        if len(self._looks) < 2 or not self._looks[0].threads:
             return dict.fromkeys(("use", "demand", "sampler_s"), float("nan"))
-        first, last = self._looks
-        seconds = (last.now - first.now) * processor_count()
+        spent = spent_between(*self._looks)
+        seconds = spent.passed * processor_count()
         return {
-            "use": (last.used - first.used) / seconds,
-            "demand": (last.wanted - first.wanted) / seconds,
-            "sampler_s": (last.sampling - first.sampling) / (last.now - first.now),
+            "use": spent.used / seconds,
+            "demand": spent.wanted / seconds,
+            "sampler_s": spent.sampling / spent.passed,
         }
 
 
-def read_use() -> Use:
-    """Now; not numbers without /proc."""
-    if not (_PROC / "self" / "schedstat").exists():
-        return Use(time.monotonic(), *3 * [float("nan")])
-    used = wanted = sampling = 0.0
+def take_look() -> Look:
+    """Now."""
+    threads = {}
     for pid in (os.getpid(), *_children()):
-        ran, waited = _thread_seconds(pid)
-        used, wanted = used + ran, wanted + ran + waited
-        if _SAMPLER in _read(_PROC / str(pid) / "cmdline"):
-            sampling += ran
-    return Use(time.monotonic(), used, wanted, sampling)
+        samples = _SAMPLER in _read(_PROC / str(pid) / "cmdline")
+        for file in _PROC.glob(f"{pid}/task/*/schedstat"):
+            if times := _read(file).split():
+                ran, waited = (int(x) / 1e9 for x in times[:2])
+                threads[int(file.parent.name)] = ThreadTime(ran, waited, samples)
+    return Look(time.monotonic(), threads)
+
+
+def spent_between(first: Look, last: Look) -> Spent:
+    """What the threads that live at the last look have spent; one that ended counts nothing."""
+    used = waited = sampling = 0.0
+    for thread, then in last.threads.items():
+        before = first.threads.get(thread, ThreadTime(0.0, 0.0, False))
+        used += then.ran - before.ran
+        waited += then.waited - before.waited
+        if then.samples:
+            sampling += then.ran - before.ran
+    return Spent(last.now - first.now, used, used + waited, sampling)
 
 
 def _children() -> list[int]:
@@ -78,13 +109,6 @@ def _children() -> list[int]:
         if fields and int(fields[1]) == os.getpid():
             found.append(int(file.parent.name))
     return found
-
-
-def _thread_seconds(pid: int) -> tuple[float, float]:
-    """(running, ready and waiting for a processor), over the threads that live."""
-    stats = [_read(file).split() for file in _PROC.glob(f"{pid}/task/*/schedstat")]
-    times = [(int(x[0]), int(x[1])) for x in stats if x]
-    return sum(x for x, _ in times) / 1e9, sum(x for _, x in times) / 1e9
 
 
 def _read(file: Path) -> bytes:
