@@ -24,6 +24,7 @@ class Config:
     seed: int = option(0, "seed of parameters, environments and noise")
 
     transmission_seconds: float = option(1.0, "seconds for each rate of transmission")
+    transmission_rounds: int = option(5, "measurements of each, of which the best counts")
     batch_sizes: tuple[int, ...] = option(
         (64, 128, 256, 512, 1024, 2048, 4096, 8192), "batch sizes that the tuner goes through"
     )
@@ -121,6 +122,7 @@ class Options:
 PRESETS = {
     "smoke": Config(
         transmission_seconds=0.4,
+        transmission_rounds=1,
         batch_sizes=(64, 256, 1024, 4096),
         rate_obs_dim=3,
         rate_act_dim=1,

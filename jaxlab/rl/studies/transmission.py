@@ -17,7 +17,10 @@ _OBS, _ACT = 17, 6  # HalfCheetah: 42 floats a row
 
 def measure(config, run: Run) -> list[Claim]:
     """Rates of both by block size."""
-    rates = run.once("transmission", lambda: _rates(config.transmission_seconds))
+    rates = run.once(
+        "transmission",
+        lambda: _rates(config.transmission_seconds, config.transmission_rounds),
+    )
     run.figure("transmission", figures.transmission(BLOCKS, rates))
     ratio = rates["ring"] / rates["queue"]
     listed = "; ".join(
@@ -31,22 +34,25 @@ def measure(config, run: Run) -> list[Claim]:
             "",
             f"{ratio[1]:.1f}x a Queue in blocks of 16",
             holds(ratio[1] >= 3),
-            detail=f"Rows of 42 floats, one writer, by block: {listed}. Load average "
+            detail=f"Rows of 42 floats, one writer, by block: {listed}; best of "
+            f"{config.transmission_rounds} rounds on both sides. Load average "
             f"{rates['load']:.1f}. Criterion: >= 3x at blocks of 16.",
         )
     ]
 
 
-def _rates(seconds: float) -> dict:
-    by_ring, by_queue = [], []
-    for block in BLOCKS:
+def _rates(seconds: float, rounds: int) -> dict:
+    """The best of both sides' rounds, which take turns: either may meet a bad one."""
+    by_ring, by_queue = np.zeros((2, rounds, len(BLOCKS)))
+    for i, block in enumerate(BLOCKS):
         rows = np.random.default_rng(0).normal(size=(block, 2 * _OBS + _ACT + 2))
         batch = unpack(rows.astype(np.float32), ReplaySpec(1, _OBS, _ACT))
-        by_ring.append(_ring_rate(batch, block, seconds))
-        by_queue.append(_queue_rate(batch, block, seconds))
+        for j in range(rounds):
+            by_ring[j, i] = _ring_rate(batch, block, seconds)
+            by_queue[j, i] = _queue_rate(batch, block, seconds)
     return {
-        "ring": np.array(by_ring),
-        "queue": np.array(by_queue),
+        "ring": by_ring.max(axis=0),
+        "queue": by_queue.max(axis=0),
         "load": np.array(os.getloadavg()[0]),
     }
 
