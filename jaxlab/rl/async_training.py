@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -124,6 +124,14 @@ class _Parts:
     interrupted: Callable[[], bool]
 
 
+class _Call(NamedTuple):
+    """A call of the learner: its metrics, the updates by then, its policy where that is due."""
+
+    metrics: Any
+    updates: int
+    policy: Any
+
+
 class _Loop:
     """Draws, learns, publishes and watches, in the parent."""
 
@@ -133,7 +141,7 @@ class _Loop:
         self._known_rows = int(parts.ring.written().sum())
         self._watched = self._saved = time.monotonic()
         self._calls = 0
-        self._unchecked: tuple[Any, int] | None = None  # the last call's metrics, updates by then
+        self._last: _Call | None = None  # which may still be running
         self._looked, self._seen_rows = time.monotonic(), self._known_rows
         # What this process does of each update.
         self._share = dataclasses.replace(host, batch_size=host.batch_size // jax.process_count())
@@ -162,20 +170,19 @@ class _Loop:
                     )
                 rows = blocks.next()[: updates_of_next_call(host, self._updates)]
                 key = jax.random.fold_in(update_key, self._updates)
-                # The last call's losses are looked at while this one runs.
-                start, previous = time.monotonic(), self._unchecked
+                start, previous = time.monotonic(), self._last
                 self._learner, metrics = self._parts.placement.learn(key, self._learner, rows)
                 self._updates += len(rows)
-                self._unchecked = metrics, self._updates
                 self._calls += 1
-                if previous is not None:
-                    check_losses(*previous)
-                if self._calls % host.publish_every == 0:
-                    self._parts.board.publish(self._parts.placement.policy(self._learner))
+                due = self._calls % host.publish_every == 0
+                policy = self._parts.placement.policy(self._learner) if due else None
+                self._last = _Call(metrics, self._updates, policy)
+                # While this call runs: the device does not wait for the host.
+                self._finish(previous)
                 self._parts.observe("update", start, time.monotonic())
                 if self._calls == 1:  # which compiled
                     self._parts.log.measure_from(self._env_steps(), self._updates)
-        self._check_last_call()
+        self._finish_last()
         self._parts.log.measure_to(self._env_steps(), self._updates)
         return reason
 
@@ -188,15 +195,25 @@ class _Loop:
         number, missing, due = largest_over_processes([REASONS.index(reason), not ready, due])
         if due:
             self._saved = time.monotonic()
-            self._check_last_call()  # what is kept replaces the last good one
+            self._finish_last()  # what is kept replaces the last good one
             self._parts.keep(self.snapshot())
         return REASONS[number], not missing
 
-    def _check_last_call(self) -> None:
-        """Waits for it. Raises FloatingPointError where a loss is not finite."""
-        if self._unchecked is not None:
-            check_losses(*self._unchecked)
-            self._unchecked = None
+    def _finish_last(self) -> None:
+        """Waits for the last call."""
+        self._finish(self._last)
+        self._last = None
+
+    def _finish(self, call: _Call | None) -> None:
+        """Looks at its losses, and publishes its policy.
+
+        Raises FloatingPointError where a loss is not finite.
+        """
+        if call is None:
+            return
+        check_losses(call.metrics, call.updates)
+        if call.policy is not None:
+            self._parts.board.publish(jax.device_get(call.policy))
 
     def snapshot(self) -> HostState:
         """The run as it is now."""

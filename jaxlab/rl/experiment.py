@@ -45,7 +45,7 @@ class Config:
         choices=("gym:Pendulum-v1", "numpy:pendulum"),
     )
     solve_seconds: float = option(90.0, "seconds at most to solve it with processes")
-    overlap_seeds: int = option(5, "C1: seeds that solve it so")
+    overlap_seeds: int = option(10, "C1: seeds that solve it so")
     compare_sync: bool = option(True, "solve it in one process, too")
     async_share: float = option(0.8, "C1: share of the time in one process that passes")
     async_processors: int = option(2, "C1: with fewer processors the time is only reported")

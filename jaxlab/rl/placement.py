@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxlab import parallel
 from jaxlab.rl.data_parallel import rows_of_this_process
 from jaxlab.rl.dual import dual_init, dual_merge, dual_step
-from jaxlab.rl.learner import learn_from_rows, policy_of
+from jaxlab.rl.learner import learn_from_rows
 from jaxlab.rl.sac import SACConfig, draw_noise, sac_step
 from jaxlab.rl.shared_replay import ReplaySpec, unpack
 
@@ -21,7 +21,8 @@ class Placement(NamedTuple):
     Attributes:
       spread: the algorithm's state to that on the devices.
       learn: (key, state on the devices, rows `[U, B, D]`) to (state, metrics `[U]`).
-      policy: the actor's parameters on the host.
+      policy: a copy of the actor's parameters on the device. It waits for nothing, and it outlives
+        the state, which `learn` donates.
       gather: back to the algorithm's state.
     """
 
@@ -46,7 +47,12 @@ def make_placement(config, mode: str, batch_size: int) -> Placement:
     if mode != "pmap" and jax.process_count() > 1:
         raise ValueError(f"several processes train together in mode 'pmap', not {mode!r}")
     if mode not in ("dual", "pmap"):
-        return Placement(_same, lambda *args: learn_from_rows(*args, config), policy_of, _same)
+        return Placement(
+            _same,
+            lambda *args: learn_from_rows(*args, config),
+            lambda state: _copy(state.actor),
+            _same,
+        )
     devices = jax.local_devices()
     if jax.device_count() < 2:
         raise ValueError(f"mode {mode!r} needs two devices or more, there is {jax.device_count()}")
@@ -65,7 +71,7 @@ def _dual(config: SACConfig, devices) -> Placement:
     return Placement(
         lambda state: dual_init(state, *devices[:2]),
         _one_by_one(step, config, slice(None)),
-        lambda state: jax.device_get(state.actor_side.own.actor),
+        lambda state: _copy(state.actor_side.own.actor),
         dual_merge,
     )
 
@@ -87,7 +93,7 @@ def _data_parallel(config: SACConfig, devices, batch_size: int) -> Placement:
     return Placement(
         parallel.place_on_mesh,
         _one_by_one(step, config, rows_of_this_process(batch_size)),
-        lambda state: jax.device_get(parallel.to_local(state.actor)),
+        lambda state: _copy(parallel.to_local(state.actor)),
         parallel.to_local,
     )
 
@@ -110,6 +116,11 @@ def _one_by_one(step, config: SACConfig, mine: slice):
         return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
 
     return learn
+
+
+@jax.jit
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _same(state):

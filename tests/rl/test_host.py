@@ -56,6 +56,23 @@ def learner_of(result):
     return jax.device_get(result.learner)
 
 
+def test_every_policy_that_is_due_is_published_in_turn(monkeypatch):
+    published, publish = [], rl.WeightBoard.publish
+
+    def record(board, params):
+        published.append(params)
+        return publish(board, params)
+
+    monkeypatch.setattr(rl.WeightBoard, "publish", record)
+    host = rl.HostConfig(max_updates=24, publish_every=2, **SMALL)
+    result = rl.train_host(jax.random.key(0), CONFIG, host)
+    # Where it starts, and after every second of six calls.
+    assert len(published) == 4
+    chex.assert_trees_all_equal(published[-1], jax.device_get(result.learner.actor))
+    biases = [params["mean"]["bias"].tolist() for params in published]
+    assert len(set(map(tuple, biases))) == 4
+
+
 def test_asynchronous_training(tmp_path, segments):
     host = rl.HostConfig(n_samplers=2, max_updates=400, **SMALL)
     result = rl.train_host(jax.random.key(0), sac_config=CONFIG, host_config=host, workdir=tmp_path)

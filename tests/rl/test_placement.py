@@ -34,6 +34,9 @@ def test_every_placement_learns_the_same(mode):
     chex.assert_trees_all_close(placement.policy(spread), jax.device_get(want.actor), atol=1e-5)
     for name, values in metrics.items():
         np.testing.assert_allclose(got_metrics[name], values, rtol=1e-3, atol=1e-5)
+    policy = placement.policy(spread)
+    placement.learn(key, spread, rows)  # takes the state's memory over
+    chex.assert_trees_all_close(policy, jax.device_get(want.actor), atol=1e-5)
 
 
 def test_asynchronous_training_on_two_devices():
