@@ -46,6 +46,9 @@ def launch(name: str, experiment: ModuleType | SimpleNamespace) -> None:
         define_options(experiment.Options())
     flags.DEFINE_string("workdir", None, "Run directory; by default out/NAME/PRESET.")
     flags.DEFINE_bool("overwrite", False, "Replace a run with other settings in the workdir.")
+    flags.DEFINE_string(
+        "wandb", None, "Project at Weights & Biases that metrics are sent to, too; needs wandb."
+    )
     flags.DEFINE_bool("traceback", False, "Show where an error arose.")
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, on several machines.")
     flags.DEFINE_integer("num_processes", None, "How many processes take part.")
@@ -68,7 +71,13 @@ def _main(name: str, experiment: ModuleType | SimpleNamespace, argv: Sequence[st
         config = config_from_flags(experiment.PRESETS)
         check_choices(config)
         workdir = Path(values.workdir or Path("out") / name / values.preset)
-        with Run(workdir, config, overwrite=values.overwrite, preset=values.preset) as run:
+        with Run(
+            workdir,
+            config,
+            overwrite=values.overwrite,
+            preset=values.preset,
+            wandb=values.wandb,
+        ) as run:
             _measure(name, experiment, config, run)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)

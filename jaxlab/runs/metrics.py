@@ -20,12 +20,15 @@ class MetricsLog:
         _drop_torn_line(self._path)
         self._open_files: tuple[TextIO, Any] | None = None
 
-    def log(self, step: int, **scalars: Any) -> None:
+    def log(self, step: int, **scalars: Any) -> dict[str, int | float]:
         """Appends one line.
 
         Args:
           step: position on the metric's axis, an integer.
           **scalars: numbers or zero-dimensional arrays.
+
+        Returns:
+          What the line holds.
 
         Raises:
           ValueError: a value that is not a scalar.
@@ -39,6 +42,7 @@ class MetricsLog:
         lines.flush()
         for name in scalars:
             events.add_scalar(name, row[name], row["step"])
+        return row
 
     def _open(self) -> tuple[TextIO, Any]:
         # tensorboardX costs an import of protobuf: only a run that logs pays for it.

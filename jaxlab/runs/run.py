@@ -15,11 +15,12 @@ import jax
 from jaxlab.runs import atomic, metrics, results
 from jaxlab.runs.claims import Claim, write_claims
 from jaxlab.runs.environment import describe_environment
+from jaxlab.runs.wandb_log import WandbLog
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FOLDERS = ("tensorboard", "figures", "checkpoints", "results", "artifacts")
+_FOLDERS = ("tensorboard", "wandb", "figures", "checkpoints", "results", "artifacts")
 _SECONDS = "seconds.json"
 # The record last: by it a run is known that was half removed, and the next --overwrite goes on.
 _FILES = ("metrics.jsonl", "claims.json", "summary.json", _SECONDS, "config.json")
@@ -51,10 +52,12 @@ class Run:
       config: a dataclass instance, a dict, or None for no settings.
       overwrite: removes a run that is already there, and only what a run writes.
       preset: name that the config started from, for the record.
+      wandb: project at Weights & Biases that scalars are sent to, too, by the package wandb.
 
     Raises:
       WorkdirError: the directory holds a run with other config fields, or another process is
         writing to it.
+      ImportError, ValueError: Weights & Biases cannot be used.
       OSError: the directory cannot be created or written, or what `overwrite` removes cannot be.
     """
 
@@ -65,16 +68,18 @@ class Run:
         *,
         overwrite: bool = False,
         preset: str | None = None,
+        wandb: str | None = None,
     ):
         self.workdir = Path(workdir)
         self.config = config
         self.preset = preset
         self._writes = jax.process_index() == 0
         self._metrics: metrics.MetricsLog | None = None
+        self._wandb: WandbLog | None = None
         if self._writes:
-            self._claim_workdir(overwrite)
+            self._claim_workdir(overwrite, wandb)
 
-    def _claim_workdir(self, overwrite: bool) -> None:
+    def _claim_workdir(self, overwrite: bool, wandb: str | None) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
         # The same process may open its own run again (to look at it, or in a test).
         self._lock = filelock.FileLock(
@@ -88,12 +93,12 @@ class Run:
                 "workdir"
             ) from None
         try:
-            self._open(overwrite)
+            self._open(overwrite, wandb)
         except BaseException:
             self._lock.release()
             raise
 
-    def _open(self, overwrite: bool) -> None:
+    def _open(self, overwrite: bool, wandb: str | None) -> None:
         record = self.workdir / "config.json"
         fields = _fields(self.config)
         if overwrite and record.exists():
@@ -111,6 +116,8 @@ class Run:
                 },
             )
         self._metrics = metrics.MetricsLog(self.workdir)
+        if wandb:
+            self._wandb = WandbLog(wandb, self.workdir, fields)
 
     def _check_same(self, record: Path, fields: Any) -> None:
         try:
@@ -135,11 +142,13 @@ class Run:
             (self.workdir / name).unlink(missing_ok=True)
 
     def log(self, step: int, **scalars: Any) -> None:
-        """Appends scalars at `step` to metrics.jsonl and to the TensorBoard events."""
+        """Appends scalars at `step` to metrics.jsonl, TensorBoard events, and what `wandb` asks."""
         if self._writes:
             if self._metrics is None:
                 raise ValueError(f"the run in {self.workdir} is closed: log before `close`")
-            self._metrics.log(step, **scalars)
+            row = self._metrics.log(step, **scalars)
+            if self._wandb is not None:
+                self._wandb.log(row)
 
     def metrics(self) -> list[dict[str, Any]]:
         """What was logged, one dict a step; of a repeated step the later line counts."""
@@ -205,8 +214,11 @@ class Run:
         if self._writes:
             atomic.write_json(self.workdir / "summary.json", summary)
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         """Closes the files and lets another process write here; may be called twice."""
+        if self._wandb is not None:
+            self._wandb.close(failed)
+            self._wandb = None
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -215,8 +227,8 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
 
 def _fields(config: Any) -> Any:
