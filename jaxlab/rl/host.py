@@ -23,6 +23,7 @@ from jaxlab.rl.async_training import Observer, ignore, train_async
 from jaxlab.rl.host_config import HostConfig
 from jaxlab.rl.host_state import (
     HostState,
+    checkpoint_folder,
     fresh_state,
     restore_state,
     ring_spec,
@@ -37,6 +38,7 @@ from jaxlab.rl.sync_training import train_sync
 from jaxlab.rl.td3 import TD3Config
 from jaxlab.rl.transition import Transition
 from jaxlab.rl.vec_env import make_vec_env
+from jaxlab.runs import last_good_checkpoint
 
 
 class TrainResult(NamedTuple):
@@ -104,7 +106,8 @@ def train_host(
     Raises:
       ValueError: sizes that are not the environment's, an unknown environment, a Ray cluster for
         mode "sync".
-      FloatingPointError: a loss that is not finite, with the update; the last checkpoint stays.
+      FloatingPointError: a loss that is not finite, with the update and the last checkpoint, which
+        stays.
       RuntimeError: a sampler that keeps dying, with its error.
     """
     start = time.monotonic()
@@ -144,9 +147,13 @@ def train_host(
         record = what_to_record(
             host_config.env_id, pictures, host_config.record_every, host_config.visualize
         )
-        state, restarts, stopped = train(
-            state, sac_config, host_config, log, keep, import_module, observe, record
-        )
+        try:
+            state, restarts, stopped = train(
+                state, sac_config, host_config, log, keep, import_module, observe, record
+            )
+        except FloatingPointError as error:
+            last = last_good_checkpoint(None if workdir is None else checkpoint_folder(workdir))
+            raise FloatingPointError(f"{error}; {last}") from error
     return TrainResult(
         state.learner,
         state.env_steps,

@@ -81,6 +81,11 @@ def mean_return(state: HostState, host: HostConfig) -> float:
     return float(returns.mean())
 
 
+def checkpoint_folder(workdir: Path) -> Path:
+    """Where the checkpoint is."""
+    return workdir / "checkpoint"
+
+
 def save_state(workdir: Path, state: HostState) -> None:
     """Replaces the checkpoint in `workdir`; with several processes all call.
 
@@ -93,7 +98,7 @@ def save_state(workdir: Path, state: HostState) -> None:
         np.savez(content, **own)
         write_bytes(_file_of_this_process(workdir), content.getvalue())
         state = state._replace(ring=None, env_steps=0)
-    save_checkpoint(workdir / "checkpoint", _as_tree(state))
+    save_checkpoint(checkpoint_folder(workdir), _as_tree(state))
 
 
 def restore_state(workdir: Path, fresh: HostState, spec: ReplaySpec | None) -> HostState:
@@ -105,7 +110,7 @@ def restore_state(workdir: Path, fresh: HostState, spec: ReplaySpec | None) -> H
     Raises:
       ValueError: the checkpoint of another algorithm, key or ring.
     """
-    folder = workdir / "checkpoint"
+    folder = checkpoint_folder(workdir)
     if runs.latest_step(folder) is None:
         return fresh
     several = jax.process_count() > 1

@@ -19,6 +19,9 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk has none
+        raise
     finally:
         partial.unlink(missing_ok=True)
     return path

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from jaxlab import parallel
 from jaxlab.checks import check_at_least
@@ -30,6 +32,8 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int 
 
     Raises:
       ValueError: a negative step or `keep` below 1.
+      OSError: it cannot be written (a full disk); the message names the path, and the earlier
+        steps are as they were.
     """
     check_at_least("step", step, 0)
     if keep is not None and keep < 1:
@@ -39,7 +43,7 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int 
     leaves = _storable(tree)
     if jax.process_count() > 1:
         leaves = parallel.to_global(leaves)
-    with _checkpointer() as checkpointer:
+    with _writing(target), _checkpointer() as checkpointer:
         checkpointer.save(target, leaves, force=True)
     if jax.process_index() == 0 and keep is not None:
         for old in _steps(path)[:-keep]:
@@ -138,6 +142,27 @@ def _as_saved(like: Any, stored: Any) -> Any:
         if _is_key(like)
         else stored
     )
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turns what a full disk provokes in the writer into one error that names the checkpoint.
+
+    Each of orbax's threads logs a traceback of its own besides: nothing of it is shown meanwhile.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # tensorstore's errors of the system have no type of their own.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if isinstance(error, ValueError) and code is None:
+            raise
+        reason = os.strerror(int(code[1])) if code else error
+        raise OSError(f"checkpoint {target} cannot be written: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @contextlib.contextmanager

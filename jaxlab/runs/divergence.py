@@ -26,10 +26,13 @@ def check_finite(
     if not bad:
         return
     what = ", ".join(f"{name} is {value}" for name, value in bad.items())
+    last = last_good_checkpoint(checkpoints)
+    raise FloatingPointError(f"{what} at step {step}; {last}. Try a smaller learning rate")
+
+
+def last_good_checkpoint(checkpoints: str | os.PathLike | None) -> str:
+    """What an error says of it, by its path: of a folder that `save_checkpoint` writes to."""
     newest = None if checkpoints is None else latest_step(checkpoints)
-    left = (
-        "there is no earlier checkpoint"
-        if checkpoints is None or newest is None
-        else f"the last good checkpoint is {os.path.join(checkpoints, str(newest))}"
-    )
-    raise FloatingPointError(f"{what} at step {step}; {left}. Try a smaller learning rate")
+    if checkpoints is None or newest is None:
+        return "there is no earlier checkpoint"
+    return f"the last good checkpoint is {os.path.join(checkpoints, str(newest))}"

@@ -1,5 +1,6 @@
 """What two runs of one config must have in common, whatever happened on the way."""
 
+import json
 import re
 from pathlib import Path
 
@@ -31,3 +32,10 @@ def assert_same(one: Path, other: Path) -> None:
         if not np.array_equal(array, found[name], equal_nan=array.dtype.kind in "fc")
     ]
     assert not differ
+
+
+def losses(workdir: Path) -> list[tuple[int, float, float]]:
+    """(step, loss, gradient norm) of a training; of a step that was repeated, the later."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = {row["step"]: row for row in map(json.loads, lines)}
+    return [(step, row["loss"], row["grad_norm"]) for step, row in sorted(rows.items())]

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import textwrap
 import time
 
 import pytest
 
+from tests.drills.lost import losses
 from tests.drills.test_kill import TRAIN
 
 SHORT = [*TRAIN, "--steps=10"]
@@ -17,9 +20,13 @@ HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 @pytest.fixture
 def trained(start, tmp_path):
-    workdir = tmp_path / "run"
-    out, _ = start("lm", *SHORT, f"--workdir={workdir}").communicate()
-    assert (workdir / "claims.json").exists(), out
+    return train(start, tmp_path / "run", *SHORT)
+
+
+def train(start, workdir, *flags):
+    process = start("lm", *flags, f"--workdir={workdir}")
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
     return workdir
 
 
@@ -36,6 +43,23 @@ def test_a_full_disk_is_named(start, tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))"
     process = start("lm", *SHORT, f"--workdir={tmp_path / 'run'}", before=limit)
     fails(process, "lm: error:")
+
+
+def test_a_disk_that_fills_in_the_middle_is_named_and_the_run_goes_on(start, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # Room for one checkpoint.
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk]).returncode:
+        pytest.skip("no right to mount a disk")
+    try:
+        process = start("lm", *TRAIN, f"--workdir={disk / 'run'}")
+        folder = disk / "run" / "checkpoints" / "text"
+        fails(process, f"checkpoint {folder / '10'} cannot be written: No space left on device")
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        train(start, disk / "run", *TRAIN)
+        assert losses(disk / "run") == losses(train(start, tmp_path / "whole", *TRAIN))
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_workdir_that_cannot_be_written_is_named(start):
@@ -64,6 +88,15 @@ def test_a_damaged_checkpoint_is_named(start, trained, damage):
             whole = file.read_bytes()
             file.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"foreign")
     fails(start("lm", *SHORT, f"--workdir={trained}"), str(newest), "remove the folder to go on")
+
+
+def test_a_checkpoint_of_another_model_is_named(start, trained, tmp_path):
+    newest = trained / "checkpoints" / "text" / "10"
+    other = train(start, tmp_path / "other", *SHORT, "--d_model=16")
+    shutil.rmtree(newest)
+    shutil.copytree(other / newest.relative_to(trained), newest)
+    shapes = "leaf params/embed/w has shape (300, 16), wanted (300, 32)"
+    fails(start("lm", *SHORT, f"--workdir={trained}"), f"{newest} does not fit: {shapes}")
 
 
 def test_a_truncated_model_is_named(start, trained):
@@ -120,3 +153,37 @@ def test_a_killed_evaluator_is_replaced_while_training_goes_on(start, tmp_path):
 def test_a_loss_that_is_no_number_stops_with_the_step(start, tmp_path):
     flags = [*TRAIN, "--peak_lr=1e30", "--clip_norm=0", f"--workdir={tmp_path / 'run'}"]
     fails(start("lm", *flags), "loss is", "at step 5", "checkpoint")
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(start, tmp_path):
+    """Rewards become so large that their squares are infinite."""
+    module = """
+        import gymnasium
+        import numpy as np
+
+        class Exploding(gymnasium.Env):
+            observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+            action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+            steps = 0  # of all
+
+            def reset(self, *, seed=None, options=None):
+                super().reset(seed=seed)
+                return np.zeros(3, np.float32), {}
+
+            def step(self, action):
+                Exploding.steps += 1
+                reward = 1e30 if Exploding.steps > 3000 else 0.0
+                return np.zeros(3, np.float32), reward, False, False, {}
+
+        gymnasium.register("Exploding-v0", Exploding, max_episode_steps=200)
+    """
+    (tmp_path / "exploding.py").write_text(textwrap.dedent(module))
+    small = "--hidden=8,8 --batch_size=16 --warmup_steps=40 --capacity=4000 --eval_episodes=2"
+    flags = (
+        f"--experiment=train {small} --import_module=exploding --env_id=gym:Exploding-v0 "
+        "--max_sample_hz=500 --checkpoint_every_s=1 --record_every=0"
+    )
+    folder = tmp_path / "run" / "checkpoints" / "training" / "checkpoint"
+    process = start("spreeze", *flags.split(), f"--workdir={tmp_path / 'run'}")
+    fails(process, "is inf at update", f"the last good checkpoint is {folder}/")
+    assert len([entry for entry in folder.iterdir() if entry.name.isdigit()]) == 1

@@ -1,12 +1,11 @@
 """kill -9 in the middle of every script: the same command ends with the same numbers."""
 
-import json
 import signal
 import time
 
 import pytest
 
-from tests.drills.lost import assert_same
+from tests.drills.lost import assert_same, losses
 
 # Asynchronous reinforcement learning cannot repeat its timing; `lm` has a drill of its own.
 SYSTEMS = (
@@ -52,11 +51,6 @@ def test_a_killed_script_ends_with_the_same_numbers(system, start, tmp_path):
 
 
 def test_a_killed_training_of_a_language_model_goes_on_to_the_bit(start, tmp_path):
-    def losses(workdir):
-        lines = (workdir / "metrics.jsonl").read_text().splitlines()
-        rows = {row["step"]: row for row in map(json.loads, lines)}
-        return [(step, row["loss"], row["grad_norm"]) for step, row in sorted(rows.items())]
-
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start("lm", *TRAIN, f"--workdir={whole}")
     out, _ = process.communicate()

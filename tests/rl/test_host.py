@@ -173,7 +173,9 @@ def test_losses_that_are_not_finite_end_it(monkeypatch):
         return state, {"critic_loss": jnp.array([1.0, 2.0, jnp.nan, 3.0])}
 
     monkeypatch.setattr(sync_training, "learn_from_rows", broken)
-    with pytest.raises(FloatingPointError, match="critic_loss is nan at update 3"):
+    with pytest.raises(
+        FloatingPointError, match="is nan at update 3; there is no earlier checkpoint"
+    ):
         rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(mode="sync", **SMALL))
 
 
@@ -190,7 +192,10 @@ def test_a_checkpoint_never_holds_a_learner_with_losses_that_are_not_finite(tmp_
 
     monkeypatch.setattr("jaxlab.rl.placement.learn_from_rows", broken)
     key, host = jax.random.key(0), rl.HostConfig(**SMALL | {"checkpoint_every_s": 1e-9})
-    with pytest.raises(FloatingPointError, match="critic_loss is nan at update 11"):
+    message = (
+        rf"critic_loss is nan at update 11; the last good checkpoint is {tmp_path}/checkpoint/"
+    )
+    with pytest.raises(FloatingPointError, match=message):
         rl.train_host(key, CONFIG, host, tmp_path)
     kept = restore_state(tmp_path, fresh_state(key, CONFIG, host), ring_spec(CONFIG, host))
     assert kept.updates == 8

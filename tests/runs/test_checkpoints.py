@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -92,6 +93,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
             path.unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         restore_checkpoint(tmp_path, {"x": jnp.zeros(1000)})
+
+
+def test_a_full_disk_is_named_and_leaves_the_earlier_steps(tmp_path, capfd):
+    """A limit on the size of files stands in for it."""
+    save_checkpoint(tmp_path, {"x": jnp.float32(1)}, step=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = {"x": jax.random.normal(jax.random.key(0), (100_000,))}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"{tmp_path}/2 cannot be written: File too large$"):
+            save_checkpoint(tmp_path, large, step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not capfd.readouterr().err
+    assert restore_checkpoint(tmp_path, {"x": jnp.float32(0)})["x"] == 1
+    save_checkpoint(tmp_path, large, step=2)
+    assert latest_step(tmp_path) == 2
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [({"step": -1}, "step"), ({"keep": 0}, "keep")])
