@@ -29,10 +29,14 @@ def load_tasks(path: str | os.PathLike) -> RegressionTasks:
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: an array is missing, has the wrong shape, or holds NaN or infinity.
+      ValueError: an array is missing, has the wrong shape, or holds NaN or infinity; the message
+        names the file.
     """
     arrays = read_arrays(path, ("X", "y"))
-    return standardise(*(np.asarray(arrays[name], np.float64) for name in ("X", "y")))
+    try:
+        return standardise(*(np.asarray(arrays[name], np.float64) for name in ("X", "y")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def diabetes_tasks(num_tasks: int = 17) -> RegressionTasks:
