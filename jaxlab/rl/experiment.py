@@ -121,8 +121,8 @@ class Options:
 
 PRESETS = {
     "smoke": Config(
-        transmission_seconds=0.4,
-        transmission_rounds=1,
+        transmission_seconds=0.2,
+        transmission_rounds=3,
         batch_sizes=(64, 256, 1024, 4096),
         rate_obs_dim=3,
         rate_act_dim=1,

@@ -18,6 +18,7 @@ from tests.experiments import check_rows
 TINY = dataclasses.replace(
     experiment.PRESETS["smoke"],
     transmission_seconds=0.05,
+    transmission_rounds=1,
     batch_sizes=(16, 32),
     rate_hidden=(8, 8),
     rate_seconds=0.05,
