@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from jaxlab import parallel
 from jaxlab.checks import check_at_least
@@ -41,6 +40,7 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, *, step: int, keep: int 
     path = Path(path).absolute()
     target = path / str(int(step))
     leaves = _storable(tree)
+    _check_room(target, leaves)
     if jax.process_count() > 1:
         leaves = parallel.to_global(leaves)
     with _writing(target), _checkpointer() as checkpointer:
@@ -144,14 +144,21 @@ def _as_saved(like: Any, stored: Any) -> Any:
     )
 
 
+def _check_room(target: Path, leaves: dict[str, Any]) -> None:
+    """Beforehand, since a disk that fills makes each of orbax's many writes print a traceback."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(leaf.nbytes if hasattr(leaf, "nbytes") else 8 for leaf in leaves.values())
+    left = shutil.disk_usage(target.parent).free
+    if left < needed:
+        raise OSError(
+            f"checkpoint {target} cannot be written: it takes {needed / 1e6:.1f} MB, and "
+            f"{left / 1e6:.1f} MB are left on the disk"
+        )
+
+
 @contextlib.contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turns what a full disk provokes in the writer into one error that names the checkpoint.
-
-    Each of orbax's threads logs a traceback of its own besides: nothing of it is shown meanwhile.
-    """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
+    """Turns what the system refuses the writer into one error that names the checkpoint."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -161,8 +168,6 @@ def _writing(target: Path) -> Iterator[None]:
             raise
         reason = os.strerror(int(code[1])) if code else error
         raise OSError(f"checkpoint {target} cannot be written: {reason}") from error
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 @contextlib.contextmanager

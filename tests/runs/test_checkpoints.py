@@ -1,14 +1,16 @@
 import os
-import resource
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from jaxlab import parallel
@@ -95,21 +97,33 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
         restore_checkpoint(tmp_path, {"x": jnp.zeros(1000)})
 
 
-def test_a_full_disk_is_named_and_leaves_the_earlier_steps(tmp_path, capfd):
-    """A limit on the size of files stands in for it."""
+def test_a_full_disk_is_named_and_leaves_the_earlier_steps(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, {"x": jnp.float32(1)}, step=1)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    large = {"x": jax.random.normal(jax.random.key(0), (100_000,))}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match=rf"{tmp_path}/2 cannot be written: File too large$"):
-            save_checkpoint(tmp_path, large, step=2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not capfd.readouterr().err
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=300_000))
+    large = {"x": jnp.ones(100_000), "count": 3}
+    message = rf"{tmp_path}/2 cannot be written: it takes 0.4 MB, and 0.3 MB are left on the disk$"
+    with pytest.raises(OSError, match=message):
+        save_checkpoint(tmp_path, large, step=2)
     assert restore_checkpoint(tmp_path, {"x": jnp.float32(0)})["x"] == 1
+    monkeypatch.undo()
     save_checkpoint(tmp_path, large, step=2)
     assert latest_step(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("RESOURCE_EXHAUSTED: [os_error_code='28']"), "No space left on device"),
+        (PermissionError("denied"), "denied"),
+    ],
+)
+def test_what_the_system_refuses_is_named(tmp_path, monkeypatch, error, reason):
+    def save(*_, **__):
+        raise error
+
+    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", save)
+    with pytest.raises(OSError, match=rf"{tmp_path}/2 cannot be written: {reason}$"):
+        save_checkpoint(tmp_path, {"x": jnp.float32(1)}, step=2)
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [({"step": -1}, "step"), ({"keep": 0}, "keep")])
