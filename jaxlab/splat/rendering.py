@@ -16,6 +16,8 @@ from jaxlab.splat.tiles import list_tiles, tile_extent
 from jaxlab.splat.types import Camera, GaussianCloud
 
 METHODS = ("tiled", "dense")
+# Lists differ in length: few groups wait for their longest, many do little at a time.
+_GROUPS = 8
 
 
 class RenderOutput(NamedTuple):
@@ -122,8 +124,27 @@ def _render_tiles(layers, cov2d, depths, width, height, tile_size, capacity):
     lists = list_tiles(extent, jax.lax.stop_gradient(depths), tiles_x, tiles_y, capacity)
     columns, rows = jnp.meshgrid(jnp.arange(tiles_x), jnp.arange(tiles_y))
     corners = jnp.stack([columns.ravel(), rows.ravel()], -1).astype(layers.dtype) * tile_size
-    blended = blend_tiles(layers[lists.indices.T], corners, lists.counts, tile_size)
+    blended = _blend_in_groups(layers, corners, lists, tile_size)
     image = blended.reshape(tiles_y, tiles_x, -1, tile_size, tile_size)
     image = image.transpose(0, 3, 1, 4, 2).reshape(tiles_y * tile_size, tiles_x * tile_size, -1)
     image = image[:height, :width]
     return image[..., :-1], image[..., -1], lists.overflow
+
+
+def _blend_in_groups(layers, corners, lists, tile_size):
+    """`blend_tiles` of groups whose lists are of like length: each takes as long as its longest."""
+    order = jnp.argsort(-lists.counts, stable=True)
+    size = -(-len(order) // _GROUPS)
+    missing = -len(order) % size
+
+    def grouped(x):
+        x = jnp.pad(x[order], [(0, missing), *[(0, 0)] * (x.ndim - 1)])
+        return x.reshape(-1, size, *x.shape[1:])
+
+    def blend(group):
+        indices, counts, corners = group
+        return blend_tiles(layers[indices.T], corners, counts, tile_size)
+
+    groups = jax.tree.map(grouped, (lists.indices, lists.counts, corners))
+    blended = jax.lax.map(blend, groups)
+    return blended.reshape(-1, *blended.shape[2:])[jnp.argsort(order)]

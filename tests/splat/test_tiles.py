@@ -76,3 +76,13 @@ def test_counts_are_32_bits_wide(monkeypatch, entries):
     monkeypatch.setattr(tiles, "_MASK_ENTRIES", entries)
     with jax.enable_x64(True):
         assert splat.render(random_cloud(50), camera(37, 29), 37, 29).overflow.dtype == jnp.int32
+
+
+def test_pairs_sort_the_same_where_one_key_has_no_room_for_them():
+    rng = np.random.default_rng(0)
+    tile = jnp.asarray(rng.integers(0, 10, 200), jnp.int32)
+    rank = jnp.asarray(rng.permutation(200), jnp.int32)
+    packed, pairs = (tiles._sort_pairs(tile, rank, largest, 200) for largest in (10, 2**31))
+    want = sorted(zip(tile.tolist(), rank.tolist(), strict=True))
+    for got in (packed, pairs):
+        assert list(zip(*(x.tolist() for x in got), strict=True)) == want
