@@ -216,13 +216,13 @@ class Run:
 
     def close(self, failed: bool = False) -> None:
         """Closes the files and lets another process write here; may be called twice."""
-        if self._wandb is not None:
-            self._wandb.close(failed)
-            self._wandb = None
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
             self._lock.release()
+        if self._wandb is not None:
+            self._wandb.close(failed)  # last: it waits for a server
+            self._wandb = None
 
     def __enter__(self) -> "Run":
         return self
