@@ -38,7 +38,7 @@ from jaxlab.rl.sync_training import train_sync
 from jaxlab.rl.td3 import TD3Config
 from jaxlab.rl.transition import Transition
 from jaxlab.rl.vec_env import make_vec_env
-from jaxlab.runs import last_good_checkpoint
+from jaxlab.runs.divergence import last_good_checkpoint
 
 
 class TrainResult(NamedTuple):

@@ -22,7 +22,7 @@ from jaxlab.runs.claims import (
     write_claims,
 )
 from jaxlab.runs.digest import digest
-from jaxlab.runs.divergence import check_finite, last_good_checkpoint
+from jaxlab.runs.divergence import check_finite
 from jaxlab.runs.environment import (
     describe_environment,
     enable_compilation_cache,
@@ -62,7 +62,6 @@ __all__ = [
     "enable_compilation_cache",
     "format_claims",
     "holds",
-    "last_good_checkpoint",
     "latest_step",
     "launch",
     "not_run",
