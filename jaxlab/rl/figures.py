@@ -49,7 +49,7 @@ def update_rates(result: dict, config) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_title(f"SAC, networks of {' x '.join(map(str, config.hidden))}")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
