@@ -160,6 +160,7 @@ class _Loop:
                 if reason:
                     break
                 if not ready:
+                    self._finish_last()  # its policy is not to wait for the next call
                     time.sleep(_IDLE_S)
                     continue
                 if blocks is None:
@@ -179,9 +180,10 @@ class _Loop:
                 self._last = _Call(metrics, self._updates, policy)
                 # While this call runs: the device does not wait for the host.
                 self._finish(previous)
-                self._parts.observe("update", start, time.monotonic())
-                if self._calls == 1:  # which compiled
+                if self._calls == 1:  # which compiled: rates count from its end
+                    self._finish_last()
                     self._parts.log.measure_from(self._env_steps(), self._updates)
+                self._parts.observe("update", start, time.monotonic())
         self._finish_last()
         self._parts.log.measure_to(self._env_steps(), self._updates)
         return reason

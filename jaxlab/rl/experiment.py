@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxlab.rl.studies import devices, learning, own, processes, transmission, update_rates
-from jaxlab.runs import Claim, Run, check_choices, claim_order, not_run, option
+from jaxlab.runs import Claim, Run, check_choices, check_least, claim_order, not_run, option
 
 STUDIES = {
     "processes": processes.measure,
@@ -161,6 +161,7 @@ def run(config: Config, run: Run, options: Options = Options()) -> list[Claim]:
       ValueError: an unknown study, or sizes that make no sense.
     """
     check_choices(config)
+    check_least(config, {"transmission_rounds": 1, "overlap_seeds": 1})
     if config.experiment == "train":
         return run.write_claims(own.measure(config, run, options))
     chosen = list(STUDIES) if config.experiment == "all" else [config.experiment]

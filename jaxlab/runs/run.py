@@ -15,12 +15,12 @@ import jax
 from jaxlab.runs import atomic, metrics, results
 from jaxlab.runs.claims import Claim, write_claims
 from jaxlab.runs.environment import describe_environment
-from jaxlab.runs.wandb_log import WandbLog
+from jaxlab.runs.wandb_log import WandbLog, require_wandb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FOLDERS = ("tensorboard", "wandb", "figures", "checkpoints", "results", "artifacts")
+_FOLDERS = ("tensorboard", "figures", "checkpoints", "results", "artifacts")
 _SECONDS = "seconds.json"
 # The record last: by it a run is known that was half removed, and the next --overwrite goes on.
 _FILES = ("metrics.jsonl", "claims.json", "summary.json", _SECONDS, "config.json")
@@ -77,6 +77,8 @@ class Run:
         self._metrics: metrics.MetricsLog | None = None
         self._wandb: WandbLog | None = None
         if self._writes:
+            if wandb:
+                require_wandb()  # before anything is removed
             self._claim_workdir(overwrite, wandb)
 
     def _claim_workdir(self, overwrite: bool, wandb: str | None) -> None:
@@ -215,14 +217,21 @@ class Run:
             atomic.write_json(self.workdir / "summary.json", summary)
 
     def close(self, failed: bool = False) -> None:
-        """Closes the files and lets another process write here; may be called twice."""
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
-            self._lock.release()
-        if self._wandb is not None:
-            self._wandb.close(failed)  # last: it waits for a server
-            self._wandb = None
+        """Closes the files and lets another process write here; may be called twice.
+
+        Args:
+          failed: what Weights & Biases is told of how it ended.
+        """
+        log, self._metrics = self._metrics, None
+        mirror, self._wandb = self._wandb, None
+        try:
+            if log is not None:
+                log.close()
+        finally:
+            if log is not None:
+                self._lock.release()
+            if mirror is not None:
+                mirror.close(failed)
 
     def __enter__(self) -> "Run":
         return self

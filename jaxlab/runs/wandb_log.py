@@ -1,15 +1,18 @@
 """The scalars of a run sent to Weights & Biases, beside its own files."""
 
+import contextlib
 import hashlib
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
 class WandbLog:
     """Starts the run of a workdir at Weights & Biases, or goes on with it.
 
-    What it writes locally lies in `workdir/wandb`; with `WANDB_MODE=offline` in the environment
-    that is all, for `wandb sync`.
+    What it writes locally lies in `workdir/artifacts/wandb`; with `WANDB_MODE=offline` in the
+    environment that is all, for `wandb sync`.
 
     Args:
       project: its name there.
@@ -22,17 +25,16 @@ class WandbLog:
     """
 
     def __init__(self, project: str, workdir: Path, config: Any):
-        try:
-            import wandb
-        except ImportError as error:
-            raise ImportError("--wandb needs wandb: pip install jaxlab[wandb]") from error
+        wandb = require_wandb()
+        folder = workdir / "artifacts"
+        folder.mkdir(exist_ok=True)
         try:
             self._run = wandb.init(
                 project=project,
                 name=str(workdir),
                 id=_identity(workdir),
                 resume="allow",
-                dir=workdir,
+                dir=folder,
                 config=config if isinstance(config, dict) else None,
             )
         except wandb.Error as error:
@@ -47,6 +49,15 @@ class WandbLog:
     def close(self, failed: bool = False) -> None:
         """Waits until everything is sent."""
         self._run.finish(exit_code=int(failed))
+
+
+def require_wandb() -> ModuleType:
+    """The package. Raises ImportError where it is not installed, with what to do."""
+    with contextlib.suppress(ImportError):
+        wandb = importlib.import_module("wandb")
+        if hasattr(wandb, "init"):  # a folder of that name can be imported, too
+            return wandb
+    raise ImportError("--wandb needs wandb: pip install jaxlab[wandb]")
 
 
 def _identity(workdir: Path) -> str:

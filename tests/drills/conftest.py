@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from jaxlab.runs import describe_environment
-from jaxlab.runs.environment import processor_count
 
 ROOT = Path(__file__).parents[2]
 _RUN_SCRIPT = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -31,7 +30,8 @@ def pytest_collection_modifyitems(items):
 
 def pytest_runtest_logreport(report):
     if report.when == "call" and "drills/" in report.nodeid:
-        name = report.nodeid.split("::")[-1].removeprefix("test_").replace("_", " ")
+        test, bracket, case = report.nodeid.split("::")[-1].removeprefix("test_").partition("[")
+        name = test.replace("_", " ") + bracket + case
         _OUTCOMES.append((name, report.outcome, report.duration))
 
 
@@ -52,8 +52,8 @@ def _head() -> list[str]:
         "`pytest tests/drills --drill-table=docs/results/drills.md` adds what it ran to the rows "
         "that are there.",
         "",
-        f"Last on {environment['platform']}, {processor_count()} processors, python "
-        f"{environment['python']}, jax {environment['versions']['jax']}.",
+        f"Last on {environment['platform']}, python {environment['python']}, "
+        f"jax {environment['versions']['jax']}.",
         "",
         "| drill | outcome | wall | date |",
         "|---|---|---|---|",

@@ -49,7 +49,8 @@ def test_a_disk_that_fills_in_the_middle_is_named_and_the_run_goes_on(start, tmp
     disk = tmp_path / "disk"
     disk.mkdir()
     # Room for one checkpoint.
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk]).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", disk]
+    if not shutil.which("mount") or subprocess.run(mount).returncode:
         pytest.skip("no right to mount a disk")
     try:
         process = start("lm", *TRAIN, f"--workdir={disk / 'run'}")
@@ -59,7 +60,7 @@ def test_a_disk_that_fills_in_the_middle_is_named_and_the_run_goes_on(start, tmp
         train(start, disk / "run", *TRAIN)
         assert losses(disk / "run") == losses(train(start, tmp_path / "whole", *TRAIN))
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", "--lazy", disk])  # a script may still run
 
 
 def test_a_workdir_that_cannot_be_written_is_named(start):

@@ -209,6 +209,32 @@ def test_the_learner_waits_for_the_samplers():
     assert 16 * result.updates <= 2 * result.env_steps + 4 * 16
 
 
+def test_a_learner_that_waits_has_published_its_policy(monkeypatch):
+    """The samplers whose rows it waits for are to use it."""
+    events, publish = [], rl.WeightBoard.publish
+
+    def learn(*args):
+        events.append("learn")
+        return learn_from_rows(*args)
+
+    def record(board, params):
+        events.append("publish")
+        return publish(board, params)
+
+    def wait(host, env_steps, updates):
+        """Once after every call."""
+        waits = updates > 0 and events[-1] != "wait"
+        events.append("wait")
+        return waits
+
+    monkeypatch.setattr("jaxlab.rl.placement.learn_from_rows", learn)
+    monkeypatch.setattr(rl.WeightBoard, "publish", record)
+    monkeypatch.setattr("jaxlab.rl.async_training.must_wait", wait)
+    rl.train_host(jax.random.key(0), CONFIG, rl.HostConfig(max_updates=12, **SMALL))
+    calls = [event for event in events if event != "wait"]
+    assert calls == ["publish", *3 * ("learn", "publish")]
+
+
 def test_in_turn_evaluations_do_not_wait_for_a_whole_segment(monkeypatch):
     """The clock runs on from one segment to the next, however short they are."""
     monkeypatch.setattr("jaxlab.rl.sync_training._SEGMENT_STEPS", 1)

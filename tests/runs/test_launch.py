@@ -119,6 +119,31 @@ def test_help_shows_the_flags_of_the_config_and_those_of_every_script(script):
         assert text in out
 
 
+def test_metrics_go_to_weights_and_biases(script, tmp_path):
+    module = """
+        class Error(Exception):
+            pass
+
+        class Run:
+            log = staticmethod(print)
+
+            def define_metric(self, *args, **settings):
+                pass
+
+            def finish(self, exit_code):
+                print("ended", exit_code)
+
+        def init(**settings):
+            print("project", settings["project"])
+            return Run()
+    """
+    (tmp_path / "wandb.py").write_text(textwrap.dedent(module))
+    code, out, err = finish(script("--wandb=mine"))
+    assert code == 0, err
+    for line in ("project mine", "{'step': 1, 'size': 3}", "ended 0"):
+        assert line in out
+
+
 def test_interrupt_leaves_a_run_that_goes_on(script, tmp_path):
     process = script("--fault=hang")
     assert process.stdout.readline() == "hanging\n"
