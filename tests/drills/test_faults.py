@@ -49,7 +49,7 @@ def test_a_disk_that_fills_in_the_middle_is_named_and_the_run_goes_on(start, tmp
     disk = tmp_path / "disk"
     disk.mkdir()
     # Room for one checkpoint.
-    mount = ["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", disk]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=560k", "tmpfs", disk]
     if not shutil.which("mount") or subprocess.run(mount).returncode:
         pytest.skip("no right to mount a disk")
     try:
