@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxlab.splat.compositing import MIN_ALPHA
 
-_MASK_ENTRIES = 10_000_000  # above it a table of tiles by Gaussians costs more than a sort
+_MASK_ENTRIES = 1_000_000  # above it a table of tiles by Gaussians costs more than a sort
 
 
 class TileLists(NamedTuple):

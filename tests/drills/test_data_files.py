@@ -160,7 +160,7 @@ WITH_MODEL = [
         "--experiment=tofu --model_dir={model} --data_dir={folder}",
         "own/forget.jsonl",
         b"",
-        "forget.jsonl",
+        "forget.jsonl is empty",
     ),
     (
         "autoprm",
